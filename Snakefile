@@ -1,0 +1,76 @@
+# The report as a graph: which notebook needs which. `make report` runs it here; the same file runs on a
+# cluster through Snakemake's executor plugins (see the README).
+from pathlib import Path
+
+PROFILE = config.get("profile", "quick")
+SEEDS = range(int(config.get("seeds", 1)))
+BUILD = f"build/{PROFILE}"
+
+# Notebooks of one replicate, and those that must have run before. Stage one is trained in 04_exp1 and
+# used again in 05_exp2.
+NEEDS = {
+    "01_teacher": [],
+    "02_baseline": [],
+    "03_distill": ["01_teacher"],
+    "04_exp1": ["01_teacher"],
+    "05_exp2": ["01_teacher", "04_exp1"],
+}
+REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NEEDS)
+ANALYSIS = f"{BUILD}/06_analysis.ipynb"
+SOURCES = sorted(str(path) for path in Path("kdlib").glob("*.py"))
+
+# The notebook's own output, such as one line per epoch, goes to the terminal; papermill's bar, which
+# counts cells, does not.
+PAPERMILL = "papermill {input.notebook} {output} -k python3 --no-progress-bar --log-level ERROR --stdout-file -"
+
+
+wildcard_constraints:
+    seed=r"\d+",
+    name="|".join(NEEDS),
+
+
+rule report:
+    input:
+        [path.replace(".ipynb", ".html") for path in [*REPLICATES, ANALYSIS]],
+
+
+rule data:
+    output:
+        f"{BUILD}/data.ready",
+    input:
+        "kdlib/datasets.py",
+    shell:
+        f"python -m kdlib.report choose {PROFILE} > {{output}}"
+
+
+rule notebook:
+    input:
+        f"{BUILD}/data.ready",
+        lambda wildcards: [f"{BUILD}/seed{wildcards.seed}/{name}.ipynb" for name in NEEDS[wildcards.name]],
+        SOURCES,
+        notebook="notebooks/{name}.ipynb",
+    output:
+        f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
+    threads: workflow.cores  # one training fills the machine; several at once only slow each other
+    shell:
+        f"echo '--- {{wildcards.name}}, seed {{wildcards.seed}}' && {PAPERMILL} -p profile {PROFILE} -p seed {{wildcards.seed}}"
+
+
+rule analysis:
+    input:
+        REPLICATES,
+        SOURCES,
+        notebook="notebooks/06_analysis.ipynb",
+    output:
+        ANALYSIS,
+    shell:
+        f"echo '--- 06_analysis' && {PAPERMILL} -p profile {PROFILE}"
+
+
+rule html:
+    input:
+        "{path}.ipynb",
+    output:
+        "{path}.html",
+    shell:
+        "jupyter nbconvert --to html --log-level ERROR {input}"

@@ -1,0 +1,161 @@
+"""Files that are either whole or not there: atomic writing, checked reading, locks.
+
+Everything the project leaves on disk (the data cache, checkpoints, weights, records) goes through
+this module. A file is written under a temporary name, flushed to the disk and only then renamed, so
+a process killed at any moment leaves the old file or the new one and never half of one. Tensor files
+are safetensors with a SHA-256 digest of their content, so damage is found when they are read. Nothing
+is ever unpickled: no file can make a reader execute code.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import safetensors
+import safetensors.torch
+import torch
+
+
+class StorageError(RuntimeError):
+    """A file could not be written, or is damaged. The message is one sentence with the next step."""
+
+
+class BusyError(RuntimeError):
+    """Another process holds the lock. The message says which file and what to do."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the file at ``path`` by ``content`` (bytes) in one step that survives a kill.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"Cannot write {path} ({error.strerror or error}): free some space or make the folder writable, "
+            "then run the same command again; earlier results are untouched."
+        ) from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as JSON (UTF-8, sorted keys) with its own digest, atomically.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    signed = {**content, "sha256": _json_digest(content)}
+    write_bytes(path, (json.dumps(signed, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote, verified.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: the file is truncated, altered or no such file at all.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        intact = content.pop("sha256", None) == _json_digest(content)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to, the reader needs one sentence
+        raise StorageError(f"{path} is damaged: delete it and run the same command again.") from error
+    if not intact:
+        raise StorageError(f"{path} is damaged (its content does not match its digest): delete it and run again.")
+    return content
+
+
+def _json_digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> str:
+    """SHA-256 (hex) over names, types, shapes and bytes of ``tensors`` and over ``metadata``, in key order."""
+    sha = hashlib.sha256(json.dumps(dict(metadata or {}), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.view(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write ``tensors`` and ``metadata`` (strings) as one safetensors file that carries its own digest.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    # channels_last strides are not kept by safetensors; a contiguous copy holds the same values.
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One entry, as safetensors writes several in an order that changes from call to call.
+    header = json.dumps({**metadata, "sha256": digest(plain, metadata)}, sort_keys=True)
+    write_bytes(path, safetensors.torch.save(plain, metadata={"kdlib": header}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a file of ``write_tensors``: its tensors (on the CPU) and metadata, verified.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: the file is truncated, altered or no such file at all.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = json.loads(file.metadata()["kdlib"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        expected = metadata.pop("sha256", None)
+        intact = expected == digest(tensors, metadata)
+    except Exception as error:  # whatever the library makes of a damaged file, the reader needs one sentence
+        raise StorageError(f"{path} is damaged: delete it and run the same command again.") from error
+    if not intact:
+        raise StorageError(f"{path} is damaged (its content does not match its digest): delete it and run again.")
+    return tensors, metadata
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path`` during a ``with`` block; the system releases it when a process dies.
+
+    Args:
+        path: the lock file; made if missing.
+        busy: the sentence of the ``BusyError`` when another process holds the lock.
+        wait: wait for the other process instead of raising.
+
+    Raises:
+        BusyError: ``wait`` is false and another process holds the lock.
+        StorageError: the lock file cannot be made.
+    """
+    lock = filelock.FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout as error:
+        raise BusyError(busy) from error
+    except OSError as error:
+        raise StorageError(f"Cannot make the lock file {path} ({error.strerror}): make its folder writable.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,85 @@
+"""The notebooks as files, and what they say when a parameter is wrong or a model is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted(Path(__file__).parents[1].joinpath("notebooks").glob("0*.ipynb"))
+TRAINING = [path for path in NOTEBOOKS if not path.name.startswith("06")]
+
+
+def read(path):
+    return nbformat.read(path, as_version=4).cells
+
+
+def code(path):
+    return [cell for cell in read(path) if cell.cell_type == "code"]
+
+
+def test_the_report_has_its_six_notebooks():
+    expected = ["01_teacher", "02_baseline", "03_distill", "04_exp1", "05_exp2", "06_analysis"]
+    assert [path.stem for path in NOTEBOOKS] == expected
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_opens_with_its_question_and_shows_its_answer_next(path):
+    cells = read(path)
+    assert cells[0].cell_type == "markdown" and "**Question.**" in cells[0].source
+    assert "parameters" in cells[1].metadata.tags
+    assert f'report.answer("{path.stem}")' in cells[2].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_cell_is_longer_than_a_screen(path):
+    assert all(len(cell.source.splitlines()) <= 30 for cell in code(path))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_outputs_are_clean(path):
+    """No error, warning, machine path or parameter cell of papermill's is kept."""
+    for cell in code(path):
+        assert "injected-parameters" not in cell.metadata.get("tags", [])
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+            assert "Warning" not in text and str(Path.home()) not in text and output.get("name") != "stderr"
+
+
+def test_every_training_notebook_has_cells_that_nbval_compares():
+    for path in TRAINING:
+        checked = [cell for cell in code(path) if cell.source.startswith("# NBVAL_CHECK_OUTPUT")]
+        assert checked and all(cell.outputs for cell in checked), path.stem
+
+
+def test_one_line_makes_the_experiments_differ():
+    freeze = "models.freeze(student, through=GUIDED_STAGE)"
+    uses = {path.stem: [cell for cell in code(path) if freeze in cell.source] for path in NOTEBOOKS}
+    assert [name for name, cells in uses.items() if cells] == ["04_exp1"]
+
+
+def papermill(name, folder, *parameters):
+    source = next(path for path in NOTEBOOKS if path.stem == name)
+    command = [sys.executable, "-m", "papermill", str(source), str(folder / "out.ipynb"), "-k", "python3"]
+    command += ["--no-progress-bar", "-p", "profile", "smoke", *parameters]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "sentence"),
+    [
+        ("05_exp2", ["-p", "seed", "3"], "There is no trained teacher (profile smoke, seed 3): run 01_teacher first."),
+        ("01_teacher", ["-p", "seed", "x"], "seed must be a whole number from 0 to 4294967295, not 'x'."),
+        (
+            "03_distill",
+            ["-p", "alpha", "2"],
+            "alpha, the weight of the soft loss, must be a number from 0 to 1, not 2.",
+        ),
+    ],
+)
+def test_what_a_user_gets_wrong_is_the_last_line_of_the_error(tmp_path, name, parameters, sentence):
+    result = papermill(name, tmp_path, *parameters)
+    assert result.returncode != 0
+    assert result.stderr.strip().splitlines()[-1].endswith(sentence)

@@ -1,0 +1,125 @@
+"""What each objective trains, what it leaves alone, and what it does not even run."""
+
+import pytest
+import torch
+
+from kdlib import models
+from kdlib.models import GUIDED_STAGE
+from kdlib.objectives import Classify, Distill, Hint
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(8, 3, 32, 32, generator=generator), torch.randint(0, 10, (8,), generator=generator)
+
+
+@pytest.fixture
+def networks(batch):
+    teacher, student = models.teacher(), models.student()
+    return teacher, student, models.Regressor(student, teacher, batch[0])
+
+
+def step(objective, batch):
+    """Forward and backward of one batch; the losses and the class scores."""
+    for module in objective.modules.values():
+        module.train()
+    values, scores = objective.losses(*batch, objective.target(batch[0]))
+    values["total"].backward()
+    return values, scores
+
+
+def count_calls(model):
+    """How often each stage and the head of a network are run from now on."""
+    calls = dict.fromkeys(["1", "2", "3", "4", "head"], 0)
+
+    def count(name):
+        def hook(*_):
+            calls[name] += 1
+
+        return hook
+
+    for name, module in zip(calls, [*model.stages, model.head], strict=True):
+        module.register_forward_hook(count(name))
+    return calls
+
+
+def has_gradient(module):
+    return [parameter.grad is not None for parameter in module.parameters()]
+
+
+def test_classify_trains_everything(networks, batch):
+    student = networks[1]
+    values, scores = step(Classify(student), batch)
+    assert set(values) == {"total"} and scores.shape == (8, 10)
+    assert all(has_gradient(student))
+
+
+def test_distill_trains_the_student_and_leaves_the_teacher_alone(networks, batch):
+    teacher, student, _ = networks
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    values, _ = step(Distill(teacher, student, temperature=4.0, alpha=0.9), batch)
+    assert values["total"].item() == pytest.approx(0.9 * values["soft"].item() + 0.1 * values["hard"].item(), rel=1e-5)
+    assert all(has_gradient(student)) and not any(has_gradient(teacher))
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_distill_with_alpha_zero_is_classify(networks, batch):
+    teacher, student, _ = networks
+    distilled, _ = step(Distill(teacher, student, temperature=4.0, alpha=0.0), batch)
+    classified, _ = step(Classify(student), batch)
+    torch.testing.assert_close(distilled["total"], classified["total"])
+
+
+def test_distill_after_freezing_runs_no_backward_through_frozen_layers(networks, batch):
+    teacher, student, _ = networks
+    models.freeze(student, through=GUIDED_STAGE)
+    needs_backward = []
+    student.stages[GUIDED_STAGE - 1].register_forward_hook(lambda *args: needs_backward.append(args[-1].requires_grad))
+    step(Distill(teacher, student, temperature=4.0, alpha=0.9), batch)
+    assert not any(any(has_gradient(stage)) for stage in student.stages[:GUIDED_STAGE])
+    assert all(has_gradient(student.stages[GUIDED_STAGE])) and all(has_gradient(student.head))
+    assert needs_backward == [False], "autograd must record nothing of the frozen layers"
+
+
+def test_hint_trains_the_guided_layers_and_the_regressor_only(networks, batch):
+    teacher, student, regressor = networks
+    values, scores = step(Hint(teacher, student, regressor), batch)
+    assert scores is None and set(values) == {"total", "power"}
+    assert all(has_gradient(regressor)) and all(has_gradient(student.stages[:GUIDED_STAGE]))
+    assert not any(has_gradient(student.stages[GUIDED_STAGE:])) and not any(has_gradient(student.head))
+    assert not any(has_gradient(teacher))
+
+
+def test_hint_runs_no_layer_behind_the_guided_one(networks, batch):
+    teacher, student, regressor = networks
+    calls = {"teacher": count_calls(teacher), "student": count_calls(student)}
+    step(Hint(teacher, student, regressor), batch)
+    once = {"1": 1, "2": 1, "3": 1, "4": 0, "head": 0}
+    assert calls == {"teacher": once, "student": once}
+
+
+def test_hint_of_a_perfect_regressor_explains_everything_and_of_a_mute_one_nothing(networks, batch):
+    teacher, student, regressor = networks
+    objective = Hint(teacher, student, regressor)
+    target = objective.target(batch[0])
+    regressor.forward = lambda guided: target
+    values, _ = objective.losses(*batch, target)
+    assert values["total"].item() == 0
+    regressor.forward = lambda guided: torch.zeros_like(target)
+    values, _ = objective.losses(*batch, target)
+    assert values["total"].item() == pytest.approx(values["power"].item()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), "4"])
+def test_impossible_temperature_is_refused_in_one_sentence(networks, temperature):
+    with pytest.raises(ValueError, match=r"^temperature must be a number above 0, not .*\.$"):
+        Distill(networks[0], networks[1], temperature, 0.5)
+
+
+@pytest.mark.parametrize("alpha", [2, -0.1, float("nan"), None])
+def test_impossible_alpha_is_refused_in_one_sentence(networks, alpha):
+    with pytest.raises(
+        ValueError, match=r"^alpha, the weight of the soft loss, must be a number from 0 to 1, not .*\.$"
+    ):
+        Distill(networks[0], networks[1], 4.0, alpha)
