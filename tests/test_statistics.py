@@ -369,3 +369,11 @@ def test_findings_are_short_sentences_without_gaps(one_seed, five_seeds):
         for sentence in statistics.findings(made):
             assert sentence[0].isupper() and sentence.endswith(".") and len(sentence) < 300
             assert "nan" not in sentence and "-" not in sentence.replace("0.8-point", "").replace("step-to-step", "")
+
+
+def test_headline_gives_test_and_training_accuracy_of_the_last_epoch():
+    made = with_curves(record("exp1"), test={"accuracy": [95.0, 80.0]}, train={"accuracy": [99.0, 81.25]})
+    assert statistics.headline({0: {"exp1": made}}, "exp1") == (
+        "Experiment 1 classifies 80.00 % of the test images correctly after the last epoch, "
+        "with a training accuracy of 81.25 %."
+    )
