@@ -1,5 +1,6 @@
 """Pictures by what they show: their data, labels and colours; and that a notebook shows each of them once."""
 
+import functools
 import warnings
 from pathlib import Path
 
@@ -41,6 +42,12 @@ PICTURES = {
 SELF_EXPLAINING = {"confusions", "agreement", "reliability", "accuracy_curves", "differences"}
 
 
+@functools.cache
+def picture(name):
+    """The picture of three seeds, drawn once for all tests that look at it."""
+    return PICTURES[name](SEEDS)
+
+
 def curves(axes):
     """{label: values} of the lines that have a label."""
     return {line.get_label(): line.get_ydata() for line in axes.lines if not line.get_label().startswith("_")}
@@ -62,7 +69,7 @@ def axes_titled(figure, title):
 def test_picture_is_labelled_and_draws_without_complaint(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = PICTURES[name](SEEDS)
+        figure = picture(name)
         figure.draw_without_rendering()
     assert isinstance(figure, Figure) and figure.get_figwidth() == plots.WIDTH
     assert plt.get_fignums() == []  # pyplot would keep it for ever
@@ -86,7 +93,7 @@ def test_colours_are_told_apart_and_known_for_every_run():
 
 @pytest.mark.parametrize("name", ["accuracy_curves", "loss_curves", "reliability"])
 def test_a_model_has_its_colour_everywhere(name):
-    figure = PICTURES[name](SEEDS)
+    figure = picture(name)
     seen = set()
     for axes in figure.axes:
         for line in axes.lines:
@@ -161,10 +168,10 @@ def test_hint_shows_losses_and_explained_variance():
     assert [0, 0] in [list(line.get_ydata()) for line in variance.lines]
 
 
-@pytest.mark.parametrize("picture", [plots.hint, lambda made: plots.six_plots(made, RUNS["exp1"])])
-def test_a_stage_one_that_explains_nothing_is_marked(picture):
+@pytest.mark.parametrize("draw", [plots.hint, lambda made: plots.six_plots(made, RUNS["exp1"])])
+def test_a_stage_one_that_explains_nothing_is_marked(draw):
     for r2, words, colour in ((0.05, "almost nothing", "#b2182b"), (0.5, "at the end", "#000000")):
-        (title,) = [axes.title for axes in picture(record("hint", r2=r2)).axes if "R² =" in axes.get_title()]
+        (title,) = [axes.title for axes in draw(record("hint", r2=r2)).axes if "R² =" in axes.get_title()]
         assert words in title.get_text() and to_hex(title.get_color()) == colour
 
 
@@ -174,7 +181,7 @@ def test_a_stage_one_worse_than_nothing_stays_in_the_frame():
 
 
 def test_six_plots_show_both_stages():
-    figure = plots.six_plots(RUNS["hint"], RUNS["exp1"])
+    figure = picture("six_plots")
     assert len(figure.axes) == 6
     assert curves(axes_titled(figure, "hint loss at each step"))["each step"].tolist() == RUNS["hint"].steps["total"]
     assert curves(axes_titled(figure, "hint loss after"))["training"].tolist() == RUNS["hint"].train["total"]
@@ -201,7 +208,7 @@ def test_confusion_shows_percentages_and_colours_the_errors_alone():
 
 
 def test_confusions_of_all_models_share_a_colour_scale():
-    figure = plots.confusions(RUNS)
+    figure = picture("confusions")
     meshes = [axes.collections[0] for axes in figure.axes if axes.get_title()]
     assert len(meshes) == 5 and len({mesh.get_clim() for mesh in meshes}) == 1
 
@@ -218,7 +225,7 @@ def test_confusion_difference_is_blue_where_the_student_is_better():
 
 
 def test_agreement_shows_each_pair_once():
-    axes = plots.agreement(RUNS).axes[0]
+    axes = picture("agreement").axes[0]
     assert len(texts(axes)) == 10
     assert texts(axes)[0] == f"{statistics.agreement(RUNS['baseline'], RUNS['teacher']):.1f}"
 
@@ -232,7 +239,7 @@ def test_reliability_leaves_out_empty_bins_and_names_the_error():
 
 
 def test_accuracy_curves_are_means_with_the_range_of_the_seeds():
-    axes, ends = plots.accuracy_curves(SEEDS).axes
+    axes, ends = picture("accuracy_curves").axes
     values = np.array([SEEDS[seed]["exp2"].test["accuracy"] for seed in SEEDS])
     assert curves(axes)["student (exp. 2)"] == pytest.approx(values.mean(axis=0))
     band = [shape for shape in axes.collections if to_hex(shape.get_facecolor()).upper() == plots.COLOURS["exp2"]]
@@ -303,10 +310,10 @@ def test_save_writes_a_picture_at_print_resolution_and_returns_the_figure(projec
     figure = plots.differences(ONE)
     assert plots.save(figure, "smoke", "06_differences") is figure
     path = project / "build" / "smoke" / "figures" / "06_differences.png"
-    with Image.open(path) as picture:
-        assert picture.format == "PNG" and picture.width == plots.WIDTH * plots.DOTS_PER_INCH
-        assert round(picture.info["dpi"][0]) == 200
-        assert "Software" not in picture.info
+    with Image.open(path) as saved:
+        assert saved.format == "PNG" and saved.width == plots.WIDTH * plots.DOTS_PER_INCH
+        assert round(saved.info["dpi"][0]) == 200
+        assert "Software" not in saved.info
     first = path.read_bytes()
     plots.save(plots.differences(ONE), "smoke", "06_differences")
     assert path.read_bytes() == first
