@@ -1,6 +1,7 @@
 # make report   run the six notebooks       PROFILE=smoke|quick|full (default quick)  SEEDS=n (default 1)
 # make test     everything that CI checks
 # make lab      JupyterLab on the notebooks
+# make bench    how fast training is, beside other ways to do it
 # Each sets up what it needs in .venv first.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: report test lab
+.PHONY: report test lab bench
 .DELETE_ON_ERROR:
 
 report: $(READY)
@@ -29,6 +30,14 @@ test: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+bench: $(READY) benchmarks/.venv-torchdistill/ready
+	$(BIN)/python benchmarks/bench.py
+
+benchmarks/.venv-torchdistill/ready: benchmarks/torchdistill-requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \

@@ -1,0 +1,59 @@
+"""What the other training loops share: images one at a time through torchvision, and how their speed is taken."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Dataset
+
+from kdlib._torchvision import import_torchvision
+from kdlib.datasets import PADDING, SIZE, Data
+
+torchvision = import_torchvision()
+
+WORKERS = 2  # of each DataLoader
+WARM_UP = 2  # steps before the clock starts: workers are born, libraries choose their algorithms
+LEARNING_RATE = 0.01  # of everyone; the speed does not depend on it as long as the loss stays finite
+
+
+class InMemoryCIFAR10(torchvision.datasets.CIFAR10):
+    """torchvision's own CIFAR10, given its images instead of a folder."""
+
+    def __init__(self, data: Data, transform: torch.nn.Module):
+        torchvision.datasets.VisionDataset.__init__(self, root="", transform=transform)
+        self.data = data.train_images.cpu().numpy()
+        self.targets = data.train_labels.tolist()
+
+
+def per_image(data: Data) -> Dataset:
+    """The training images of ``data``, cropped, flipped and normalised one by one: ((3, 32, 32) float32, label)."""
+    transforms = torchvision.transforms
+    augment = transforms.Compose(
+        [
+            transforms.RandomCrop(SIZE, padding=PADDING),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize((data.mean / 255).tolist(), (data.std / 255).tolist()),
+        ]
+    )
+    return InMemoryCIFAR10(data, augment)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def steady_rate(steps: Iterator[int], device: torch.device) -> float:
+    """Images/s of a training loop that yields, after each step, how many images it has used.
+
+    The first `WARM_UP` steps are not counted.
+    """
+    for _ in range(WARM_UP):
+        next(steps)
+    synchronize(device)
+    started = time.perf_counter()
+    images = sum(steps)
+    synchronize(device)
+    return images / (time.perf_counter() - started)

@@ -1,0 +1,123 @@
+"""The speed of torchdistill on our models and images, as one line of JSON: {training: images/s}.
+
+Runs in torchdistill's own environment; `bench.py` starts it, with the project's folder in ``PYTHONPATH``.
+Distillation is a ``DistillationBox``; FitNet a ``MultiStagesDistillationBox``, made like torchdistill's own sample
+configuration: in stage one both networks are cut behind the hint and guided layers, and a regressor is added to
+the student.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pipeline import LEARNING_RATE, WORKERS, per_image, steady_rate
+from torch.utils.data import RandomSampler
+
+from kdlib import datasets, models, profiles
+
+# After pipeline, which imports torchvision in the way that works beside every torch.
+from torchdistill.core.distillation import DistillationBox, get_distillation_box  # isort: skip
+from torchdistill.misc.log import MetricLogger  # isort: skip
+
+PROFILE = profiles.load("full")
+
+
+def stage(
+    loss: dict[str, Any], teacher: dict[str, Any], student: dict[str, Any], weight_decay: float
+) -> dict[str, Any]:
+    """The configuration of one stage, which lasts an epoch."""
+    return {
+        "num_epochs": 1,
+        "train_data_loader": {
+            "dataset_id": "train",
+            "sampler": {"class_or_func": RandomSampler},
+            "kwargs": {"batch_size": PROFILE.student.batch_size, "num_workers": WORKERS, "drop_last": True},
+        },
+        "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False, **teacher},
+        "student": {"forward_proc": "forward_batch_only", **student},
+        "optimizer": {
+            "key": "SGD",
+            "kwargs": {"lr": LEARNING_RATE, "momentum": 0.9, "nesterov": True, "weight_decay": weight_decay},
+        },
+        "criterion": {
+            "key": "WeightedSumLoss",
+            "kwargs": {"sub_terms": {"loss": {**loss, "weight": 1.0}}},
+        },
+    }
+
+
+def distillation() -> dict[str, Any]:
+    """Soft and hard loss on the answers of both networks. torchdistill's alpha is the weight of the hard loss."""
+    answers = {f"{who}_module_{what}": value for who in ("student", "teacher") for what, value in
+               (("path", "."), ("io", "output"))}  # fmt: skip
+    weights = {"temperature": PROFILE.temperature, "alpha": 1 - PROFILE.alpha}
+    return stage(
+        {"criterion": {"key": "KDLoss", "kwargs": {**answers, **weights}}}, {}, {}, PROFILE.student.weight_decay
+    )
+
+
+def hint() -> dict[str, Any]:
+    """Mean squared error between the teacher's hint and the regressor on the student's guided layer."""
+    front = [f"stages.{number}" for number in range(models.GUIDED_STAGE)]
+    guided_width, hint_width = (
+        widths[models.GUIDED_STAGE - 1][-1] for widths in (models.STUDENT_WIDTHS, models.TEACHER_WIDTHS)
+    )
+    regressor = {"in_channels": guided_width, "out_channels": hint_width, "kernel_size": 1}
+    loss = {
+        "criterion": {"key": "MSELoss", "kwargs": {}},
+        "criterion_wrapper": {
+            "key": "SimpleLossWrapper",
+            "kwargs": {
+                "input": {"is_from_teacher": False, "module_path": "+regressor", "io": "output"},
+                "target": {"is_from_teacher": True, "module_path": front[-1], "io": "output"},
+            },
+        },
+    }
+    teacher = {"sequential": front, "forward_hook": {"output": [front[-1]]}}
+    student = {
+        "sequential": [*front, "+regressor"],
+        "adaptations": {"regressor": {"key": "Conv2d", "kwargs": regressor}},
+        "forward_hook": {"output": ["+regressor"]},
+    }
+    return stage(loss, teacher, student, PROFILE.hint.weight_decay)
+
+
+def epoch(box: DistillationBox, device: torch.device) -> Iterator[int]:
+    """One epoch as torchdistill's examples train it; yields the number of images after each step."""
+    box.pre_epoch_process(epoch=0)
+    metrics = MetricLogger()
+    for images, labels, extra in metrics.log_every(box.train_data_loader, log_freq=1000):
+        images, labels = images.to(device), labels.to(device)
+        loss = box.forward_process(images, labels, extra)
+        box.post_forward_process(loss=loss)
+        metrics.update(loss=loss.item(), lr=box.optimizer.param_groups[0]["lr"])
+        yield len(images)
+    box.post_epoch_process()  # on to the next stage
+
+
+def main() -> None:
+    """Measure the three trainings."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("device", type=torch.device)
+    parser.add_argument("images", type=int, help="training images an epoch")
+    arguments = parser.parse_args()
+    data = datasets.load("cifar10", train_images=arguments.images)
+
+    def box(config: dict[str, Any]) -> DistillationBox:
+        teacher, student = models.teacher().eval().to(arguments.device), models.student().to(arguments.device)
+        return get_distillation_box(
+            teacher, student, {"train": per_image(data)}, config, arguments.device,
+            device_ids=[], distributed=False, lr_factor=1,
+        )  # fmt: skip
+
+    single, two_stages = box(distillation()), box({"stage1": hint(), "stage2": distillation()})
+    boxes = {"distill": single, "hint": two_stages, "exp2": two_stages}
+    print(
+        json.dumps({name: steady_rate(epoch(box, arguments.device), arguments.device) for name, box in boxes.items()})
+    )
+
+
+if __name__ == "__main__":
+    main()
