@@ -1,5 +1,6 @@
 # The report as a graph: which notebook needs which. `make report` runs it here; the same file runs on a
 # cluster through Snakemake's executor plugins (see the README).
+import sys
 from pathlib import Path
 
 PROFILE = config.get("profile", "quick")
@@ -19,9 +20,14 @@ REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NEE
 ANALYSIS = f"{BUILD}/06_analysis.ipynb"
 SOURCES = sorted(str(path) for path in Path("kdlib").glob("*.py"))
 
+# Everything runs in the environment that Snakemake runs in, whether that is activated or not.
+PYTHON = sys.executable
+
 # The notebook's own output, such as one line per epoch, goes to the terminal; papermill's bar, which
 # counts cells, does not.
-PAPERMILL = "papermill {input.notebook} {output} -k python3 --no-progress-bar --log-level ERROR --stdout-file -"
+PAPERMILL = (
+    f"{PYTHON} -m papermill {{input.notebook}} {{output}} -k python3 --no-progress-bar --log-level ERROR --stdout-file -"
+)
 
 
 wildcard_constraints:
@@ -40,7 +46,7 @@ rule data:
     input:
         "kdlib/datasets.py",
     shell:
-        f"python -m kdlib.report choose {PROFILE} > {{output}}"
+        f"{PYTHON} -m kdlib.report choose {PROFILE} > {{output}}"
 
 
 rule notebook:
@@ -73,4 +79,4 @@ rule html:
     output:
         "{path}.html",
     shell:
-        "jupyter nbconvert --to html --log-level ERROR {input}"
+        f"{PYTHON} -m nbconvert --to html --log-level ERROR {{input}}"
