@@ -34,7 +34,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from pipeline import LEARNING_RATE, WARM_UP, WORKERS, per_image, steady_rate, synchronize
+from pipeline import LEARNING_RATE, WORKERS, per_image, steady_rate, synchronize
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -45,7 +45,7 @@ from kdlib.profiles import Schedule
 from kdlib.training import MOMENTUM, choose_precision, describe_machine, fit
 
 FOLDER = Path(__file__).parent
-TORCHDISTILL = FOLDER / ".venv-torchdistill" / "bin" / "python"
+TORCHDISTILL = FOLDER / ".venv-torchdistill"
 PROFILE = profiles.load("full")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION = choose_precision("auto", DEVICE)
@@ -124,8 +124,8 @@ def fit_rate(name: str, data: Data) -> float:
     return storage.read_json(run.timing_path)["images_per_second"][-1]
 
 
-def bare_steps(training: Training, data: Data, steps: int) -> Iterator[int]:
-    """``steps`` steps on one batch that stays on the device."""
+def bare_steps(training: Training, data: Data) -> Iterator[int]:
+    """Steps without end on one batch that stays on the device."""
     objective = training.build()
     for module in objective.modules.values():
         module.train()
@@ -134,7 +134,7 @@ def bare_steps(training: Training, data: Data, steps: int) -> Iterator[int]:
     autocast = torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=PRECISION == "bfloat16")
     with autocast:
         kept = objective.target(images) if training.asking else None
-    for _ in range(steps):
+    while True:
         with autocast:
             target = objective.target(images) if kept is None else kept
             values, _ = objective.losses(images, labels, target)
@@ -145,7 +145,7 @@ def bare_steps(training: Training, data: Data, steps: int) -> Iterator[int]:
 
 
 def loop_steps(training: Training, data: Data) -> Iterator[int]:
-    """One epoch of the tutorial's kind of loop."""
+    """An epoch of the tutorial's kind of loop."""
     objective = training.build()
     for module in objective.modules.values():
         module.to(memory_format=torch.contiguous_format).train()
@@ -176,11 +176,11 @@ def sgd(objective: Objective, schedule: Schedule, fused: bool | None = None) -> 
     )
 
 
-def torchdistill_rates(data: Data) -> Round:
-    """What `torchdistill_run.py` measures on as many images; nothing where its environment was not made."""
-    if not TORCHDISTILL.exists():
+def torchdistill_rates(steps: int) -> Round:
+    """What `torchdistill_run.py` measures in as many steps; nothing where its environment was not made."""
+    if not (TORCHDISTILL / "ready").exists():
         return {}
-    command = [TORCHDISTILL, FOLDER / "torchdistill_run.py", str(DEVICE), str(len(data.train_images))]
+    command = [TORCHDISTILL / "bin" / "python", FOLDER / "torchdistill_run.py", str(DEVICE), str(steps)]
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
     output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     return {("torchdistill", name): rate for name, rate in json.loads(output).items()}
@@ -203,23 +203,24 @@ def matrix_rate() -> float:
 
 def flops_per_image(training: Training, data: Data) -> float:
     """FLOPs of a training step, an image: those of convolutions and matrix products, forward and backward."""
-    steps = bare_steps(training, data, steps=2)
+    steps = bare_steps(training, data)
     next(steps)
     with FlopCounterMode(display=False) as counter:
         images = next(steps)
     return counter.get_total_flops() / images
 
 
-def measure_round(data: Data) -> Round:
-    """Every contender once on every training, an epoch of ``data`` each."""
+def measure_round(data: Data, steps: int) -> Round:
+    """Every contender of this process once on every training, ``steps`` steps each."""
     rates = {}
-    steps = data.steps(BATCH_SIZE)
+    images = steps * BATCH_SIZE
+    epoch = dataclasses.replace(data, train_images=data.train_images[:images], train_labels=data.train_labels[:images])
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, KDLIB_ROOT=folder):
         for name, training in TRAININGS.items():
-            rates["fit", name] = fit_rate(name, data)
-            rates["bare", name] = steady_rate(bare_steps(training, data, steps), DEVICE)
+            rates["fit", name] = fit_rate(name, epoch)
+            rates["bare", name] = steady_rate(bare_steps(training, data), steps, DEVICE)
             if training.asking is None:
-                rates["loop", name] = steady_rate(loop_steps(training, data), DEVICE)
+                rates["loop", name] = steady_rate(loop_steps(training, data), steps, DEVICE)
     rates["matrix", "product"] = matrix_rate()
     return rates
 
@@ -337,23 +338,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure kdlib's training loop; print and write one table.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--steps", type=int, default=390 if DEVICE.type == "cuda" else 12, help="of each training a round"
+        "--steps", type=int, default=300 if DEVICE.type == "cuda" else 10, help="of each training a round"
     )
     arguments = parser.parse_args()
     try:
-        data = datasets.load("cifar10", DEVICE, arguments.steps * BATCH_SIZE)
+        data = datasets.load("cifar10", DEVICE)
     except (datasets.DataUnavailable, storage.StorageError) as error:
         sys.exit(f"The benchmark needs CIFAR-10. {error}")
     # What fit does with the test images is not measured: keep few of them.
     data = dataclasses.replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])
-    warm_up = (WARM_UP + 1) * BATCH_SIZE
-    measure_round(
-        dataclasses.replace(data, train_images=data.train_images[:warm_up], train_labels=data.train_labels[:warm_up])
-    )
+    measure_round(data, steps=1)  # not counted: libraries choose their algorithms
     flops = {name: flops_per_image(training, data) for name, training in TRAININGS.items()}
     rounds = []
     for number in range(arguments.rounds):
-        rounds.append(measure_round(data) | torchdistill_rates(data))
+        rounds.append(measure_round(data, arguments.steps) | torchdistill_rates(arguments.steps))
         print(f"round {number + 1} of {arguments.rounds} measured", file=sys.stderr, flush=True)
     result = report(rounds, flops, arguments.steps)
     print(result)

@@ -1,5 +1,6 @@
 """What the other training loops share: images one at a time through torchvision, and how their speed is taken."""
 
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -45,15 +46,16 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def steady_rate(steps: Iterator[int], device: torch.device) -> float:
-    """Images/s of a training loop that yields, after each step, how many images it has used.
+def steady_rate(steps: Iterator[int], count: int, device: torch.device) -> float:
+    """Images/s over ``count`` steps of a training loop that yields, after each step, how many images it has used.
 
-    The first `WARM_UP` steps are not counted.
+    The first `WARM_UP` steps are not counted. The loop must have more to do after the last one: were its epoch to end
+    there, the workers would have prepared images before the clock started and none for later.
     """
     for _ in range(WARM_UP):
         next(steps)
     synchronize(device)
     started = time.perf_counter()
-    images = sum(steps)
+    images = sum(itertools.islice(steps, count))
     synchronize(device)
     return images / (time.perf_counter() - started)

@@ -85,7 +85,7 @@ def hint() -> dict[str, Any]:
 
 
 def epoch(box: DistillationBox, device: torch.device) -> Iterator[int]:
-    """One epoch as torchdistill's examples train it; yields the number of images after each step."""
+    """An epoch as torchdistill's examples train it; yields the number of images after each step."""
     box.pre_epoch_process(epoch=0)
     metrics = MetricLogger()
     for images, labels, extra in metrics.log_every(box.train_data_loader, log_freq=1000):
@@ -94,16 +94,15 @@ def epoch(box: DistillationBox, device: torch.device) -> Iterator[int]:
         box.post_forward_process(loss=loss)
         metrics.update(loss=loss.item(), lr=box.optimizer.param_groups[0]["lr"])
         yield len(images)
-    box.post_epoch_process()  # on to the next stage
 
 
 def main() -> None:
     """Measure the three trainings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("device", type=torch.device)
-    parser.add_argument("images", type=int, help="training images an epoch")
+    parser.add_argument("steps", type=int, help="of each training")
     arguments = parser.parse_args()
-    data = datasets.load("cifar10", train_images=arguments.images)
+    data = datasets.load("cifar10")
 
     def box(config: dict[str, Any]) -> DistillationBox:
         teacher, student = models.teacher().eval().to(arguments.device), models.student().to(arguments.device)
@@ -113,10 +112,11 @@ def main() -> None:
         )  # fmt: skip
 
     single, two_stages = box(distillation()), box({"stage1": hint(), "stage2": distillation()})
-    boxes = {"distill": single, "hint": two_stages, "exp2": two_stages}
-    print(
-        json.dumps({name: steady_rate(epoch(box, arguments.device), arguments.device) for name, box in boxes.items()})
-    )
+    rates = {}
+    for name, trained in {"distill": single, "hint": two_stages, "exp2": two_stages}.items():
+        rates[name] = steady_rate(epoch(trained, arguments.device), arguments.steps, arguments.device)
+        trained.post_epoch_process()  # on to the next stage
+    print(json.dumps(rates))
 
 
 if __name__ == "__main__":
