@@ -238,6 +238,13 @@ def test_reliability_leaves_out_empty_bins_and_names_the_error():
     assert any(list(line.get_ydata()) == [25, 75] for line in below.lines)
 
 
+@pytest.mark.parametrize(("made", "models"), [(ONE, 5), (DIGITS, 0)])
+def test_the_notes_figures_stand_beside_those_of_cifar10_only(made, models):
+    ends = plots.accuracy_curves(made).axes[1]
+    assert len([line for line in ends.lines if line.get_marker() == "D" and len(line.get_xdata())]) == models
+    assert ("the note (best epoch)" in [text.get_text() for text in ends.get_legend().get_texts()]) == bool(models)
+
+
 def test_accuracy_curves_are_means_with_the_range_of_the_seeds():
     axes, ends = picture("accuracy_curves").axes
     values = np.array([SEEDS[seed]["exp2"].test["accuracy"] for seed in SEEDS])
