@@ -61,21 +61,13 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
         BusyError: another process trains this run.
         ValueError: the batch size or the precision is impossible.
     """
-    settings = {**dataclasses.asdict(schedule), **objective.settings, "train_images": len(data.train_labels)}
-    teacher = None if objective.teacher is None else records.weights_digest({"model": objective.teacher})
-    identity = {"dataset": data.name, "teacher": teacher, **settings}
+    training = _Training(objective, data, schedule, run, precision)
     with run.lock():
         try:
             record = run.record()
         except NotTrained:
-            return _Training(objective, data, schedule, run, identity, settings, teacher, precision).finish()
-        _check_identity({"dataset": record.dataset, "teacher": record.teacher, **record.settings}, identity,
-                        run.record_path, run)  # fmt: skip
-        if not run.weights_path.exists():
-            raise TrainingError(f"{run.weights_path} is missing though its record is there: delete {run.record_path} "
-                                "to train it again.")  # fmt: skip
-        run.load_weights(objective.modules, record.weights)
-        return record
+            return training.finish()
+        return training.reuse(record)
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -169,19 +161,16 @@ def _with_targets(
 class _Training:
     """One run on its way from its first step, or its last checkpoint, to its record."""
 
-    def __init__(
-        self,
-        objective: Objective,
-        data: Data,
-        schedule: Schedule,
-        run: Run,
-        identity: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        teacher: str | None,
-        precision: str,
-    ):
+    def __init__(self, objective: Objective, data: Data, schedule: Schedule, run: Run, precision: str):
         self.objective, self.data, self.schedule, self.run = objective, data, schedule, run
-        self.identity, self.settings, self.teacher = identity, settings, teacher
+        self.settings = {
+            **dataclasses.asdict(schedule),
+            **objective.settings,
+            "train_images": len(data.train_labels),
+        }
+        self.teacher = None if objective.teacher is None else records.weights_digest({"model": objective.teacher})
+        # Two runs are the same if these are.
+        self.identity = {"dataset": data.name, "teacher": self.teacher, **self.settings}
         self.device = data.device
         self.precision = choose_precision(precision, self.device)
         self.parameters = {
@@ -202,12 +191,24 @@ class _Training:
         self.answers = None
         if objective.keep_targets:
             self.answers = Answers(
-                run.answers, teacher=teacher, dataset=data.name, train_images=len(data.train_labels),
+                run.answers, teacher=self.teacher, dataset=data.name, train_images=len(data.train_labels),
                 seed=run.replicate.seed, batch_size=schedule.batch_size, machine=self.machine,
             )  # fmt: skip
         self.steps = data.steps(schedule.batch_size)
         self.epoch = 0
         self.history: dict[str, dict[str, list[float]]] = {"steps": {}, "train": {}, "test": {}, "timing": {}}
+
+    def reuse(self, record: Record) -> Record:
+        """Load what an earlier call trained, if it is the same run."""
+        path = self.run.record_path
+        found = {"dataset": record.dataset, "teacher": record.teacher, **record.settings}
+        _check_identity(found, self.identity, path, self.run)
+        if not self.run.weights_path.exists():
+            raise TrainingError(
+                f"{self.run.weights_path} is missing though its record is there: delete {path} to train it again."
+            )
+        self.run.load_weights(self.objective.modules, record.weights)
+        return record
 
     def finish(self) -> Record:
         """Train the epochs that are still to do, then write weights and record."""
@@ -348,7 +349,7 @@ class _Training:
             seed=self.run.replicate.seed,
             dataset=self.data.name,
             classes=list(self.data.classes),
-            settings=dict(self.settings),
+            settings=self.settings,
             machine=self.machine,
             parameters=models.count_parameters(model),
             multiplications=models.count_multiplications(model),
