@@ -1,7 +1,7 @@
 """Every setting of a run, in one frozen object.
 
-`smoke` shows in a few minutes that everything works, on small handwritten digits; `quick` is the study in ten
-minutes on real CIFAR-10, with part of the training images; `full` is the published run.
+`smoke` shows in a few minutes that everything works, on small handwritten digits; `quick` is the study in short, on
+real CIFAR-10 with part of the training images; `full` is the published run.
 """
 
 import dataclasses
