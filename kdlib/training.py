@@ -53,7 +53,8 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
         data: the data set, on the device that trains.
         schedule: epochs, learning rate, weight decay, batch size.
         run: whose record and weights are written; its seed decides the order and augmentation of images.
-        precision: "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware multiplies it natively.
+        precision: of training: "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware multiplies
+            it natively. Tests are made in float32.
 
     Raises:
         TrainingError: the loss is not finite, or an earlier record or checkpoint was made with other settings.
@@ -115,6 +116,8 @@ def evaluate(
     objective: Objective, data: Data, answers: Answers | None = None
 ) -> tuple[dict[str, float], Tensor | None]:
     """Losses and accuracy of ``objective`` on the test split, in evaluation mode.
+
+    In float32, however the model was trained: so another machine finds the same, but for rounding.
 
     Args:
         answers: where to read, or else keep, what the teacher says of the test images.
@@ -222,7 +225,7 @@ class _Training:
                 self.epoch += 1
                 if self.epoch == self.schedule.epochs:
                     records.round_weights(self.objective.modules)
-                test, scores = self._evaluate()
+                test, scores = evaluate(self.objective, self.data, self.answers)
                 images = self.steps * self.schedule.batch_size
                 timing = {
                     "train_seconds": seconds,
@@ -234,7 +237,7 @@ class _Training:
                 self._save_checkpoint()
                 progress.epoch(self.epoch, train, test, self.history["timing"])
         if scores is None and "accuracy" in self.history["test"]:  # killed after the last checkpoint
-            scores = self._evaluate()[1]
+            scores = evaluate(self.objective, self.data, self.answers)[1]
         return self._write_record(scores)
 
     def _train_epoch(self, progress: "_Progress") -> dict[str, float]:
@@ -293,10 +296,6 @@ class _Training:
             f"{self.run}: the loss is not finite at step {step + 1} of epoch {self.epoch + 1} "
             f"(learning rate {rate:.3g}); {where}. Try a lower learning rate."
         )
-
-    def _evaluate(self) -> tuple[dict[str, float], Tensor | None]:
-        with self._autocast():
-            return evaluate(self.objective, self.data, self.answers)
 
     # Checkpoints: one file an epoch, the last two are kept.
 
