@@ -238,17 +238,14 @@ def accuracy_curves(replicates: Replicates) -> Figure:
     figure, (curves, ends) = _figure(
         "Accuracy on the validation images", _foot_of_all(replicates), 1, 2, 5, width_ratios=[3, 2]
     )
-    finals = {
-        model: statistics.interval([statistics.accuracy(runs[model]) for runs in replicates.values()])
-        for model in MODELS
-    }
+    finals = {model: statistics.final_accuracy(replicates, model) for model in MODELS}
     # The note's figures are of CIFAR-10; beside those of digits they would mislead.
     comparable = all(runs["teacher"].dataset == "cifar10" for runs in replicates.values())
     worst_first = sorted(MODELS, key=lambda model: finals[model].mean)
     for row, model in enumerate(worst_first):
         _mean_and_range(curves, model, [runs[model].test["accuracy"] for runs in replicates.values()])
         final, look = finals[model], {"color": COLOURS[model], "markersize": 8}
-        ends.errorbar(final.mean, row, xerr=np.nan_to_num(final.half_width), fmt="o", capsize=4, **look)
+        ends.errorbar(final.mean, row, xerr=final.half_width, fmt="o", capsize=4, **look)
         if comparable:
             note = float(statistics.NOTE["validation accuracy, best epoch"][model])
             ends.plot(note, row, "D", fillstyle="none", **look)
@@ -257,7 +254,7 @@ def accuracy_curves(replicates: Replicates) -> Figure:
     later = [line.get_ydata()[len(line.get_ydata()) // 4 :].min() for line in curves.lines]
     curves.set(title=f"after each epoch{_mean_of(replicates)}", ylabel=ACCURACY, ylim=(min(later) - 1, None))
     curves.legend(reverse=True)
-    ends.plot([], [], "o", color=_GREY, label="here" if len(replicates) == 1 else "here, with 95 % interval")
+    ends.plot([], [], "o", color=_GREY, label=f"here, with 95 % interval\nover {final.n:,} {final.source}")
     if comparable:
         ends.plot([], [], "D", color=_GREY, fillstyle="none", label="the note (best epoch)")
     ends.legend(loc="lower right")

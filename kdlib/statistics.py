@@ -245,6 +245,21 @@ def interval(values: Sequence[float]) -> Estimate:
     return Estimate(float(np.mean(values)), float(half_width), n)
 
 
+def final_accuracy(replicates: Replicates, run: str) -> Estimate:
+    """Test accuracy of a run after the last epoch, in percent.
+
+    The interval is Student's over the seeds; for a single seed it is Wald's for a proportion of n test images,
+    with variance p (1 − p) / n.
+    """
+    estimate = interval([accuracy(runs[run]) for runs in replicates.values()])
+    if estimate.n > 1:
+        return estimate
+    (runs,) = replicates.values()
+    n, share = len(runs[run].labels), estimate.mean / 100
+    half_width = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(share * (1 - share) / n)
+    return Estimate(estimate.mean, float(100 * half_width), n, "test images")
+
+
 def difference(replicates: Replicates, first: str, second: str) -> Estimate:
     """Test accuracy of run ``first`` minus that of run ``second``, in points, paired within each seed.
 
@@ -275,7 +290,8 @@ def verdict(estimate: Estimate) -> Literal["gap", "no gap", "undecided"]:
 def summary_table(replicates: Replicates) -> pd.DataFrame:
     """The note's summary table, row for row, as text: columns (model, "here") and (model, "note").
 
-    Cells are the mean over the seeds ± its 95 % interval. Losses are those of the last epoch on the
+    Cells are the mean over the seeds ± its 95 % interval; a single seed has one, over the test images, for the
+    headline number alone. Losses are those of the last epoch on the
     training batches (nats; the hint loss in squared standard deviations of the hint), R² is that of the
     test images.
     """
@@ -286,6 +302,7 @@ def summary_table(replicates: Replicates) -> pd.DataFrame:
         for row, (decimals, unit) in ROWS.items():
             here[row] = interval(values[row]).text(decimals, unit) if row in values else NOTHING
             note[row] = NOTE[row][model] + unit if model in NOTE.get(row, {}) else NOTHING
+        here["validation accuracy, last epoch"] = final_accuracy(replicates, model).text(2, " %")
         here["parameters"] = _short(values["parameters"][0])
         columns |= {(NAMES[model], "here"): here, (NAMES[model], "note"): note}
     return pd.DataFrame(columns).loc[list(ROWS)]
@@ -364,13 +381,11 @@ def findings(replicates: Replicates) -> list[str]:
 
 def headline(replicates: Replicates, run: str) -> str:
     """One sentence: the test accuracy of a run after the last epoch, its training accuracy beside it."""
-    last, training = (
-        interval([measure(runs[run]) for runs in replicates.values()]).text(2, " %")
-        for measure in (accuracy, lambda record: record.train["accuracy"][-1])
-    )
+    last = final_accuracy(replicates, run)
+    training = interval([runs[run].train["accuracy"][-1] for runs in replicates.values()])
     return _sentence(
-        f"{_PROSE[run]} classifies {last} of the test images correctly after the last epoch, with a training accuracy "
-        f"of {training}."
+        f"{_PROSE[run]} classifies {last.text(2, ' %')} of the test images correctly after the last epoch (95 % "
+        f"interval over {last.n:,} {last.source}), with a training accuracy of {training.text(2, ' %')}."
     )
 
 

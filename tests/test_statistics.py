@@ -254,12 +254,24 @@ def test_summary_table_takes_the_last_epoch_of_the_right_run(five_seeds):
     assert here.at["explained variance R² of the hint", "student (exp. 2)"].startswith(f"{r2:.3f} ±")
 
 
-def test_summary_table_of_one_seed_has_bare_numbers(one_seed):
+def test_final_accuracy_of_one_seed_is_a_proportion_of_its_test_images():
+    estimate = statistics.final_accuracy({4: {"exp1": record("exp1", accuracy=90, images=1600)}}, "exp1")
+    # √(0.9 · 0.1 / 1600) = 0.0075
+    assert estimate.half_width == pytest.approx(100 * 1.95996 * 0.0075, abs=1e-3)
+    assert (estimate.mean, estimate.n, estimate.source) == (pytest.approx(90), 1600, "test images")
+
+
+def test_final_accuracy_of_several_seeds_is_over_them(five_seeds):
+    values = [statistics.accuracy(runs["exp1"]) for runs in five_seeds.values()]
+    assert statistics.final_accuracy(five_seeds, "exp1") == statistics.interval(values)
+
+
+def test_summary_table_of_one_seed_has_an_interval_for_the_headline_number_alone(one_seed):
     here = statistics.summary_table(one_seed).xs("here", axis=1, level=1)
-    assert (
-        here.at["validation accuracy, last epoch", "teacher"] == f"{statistics.accuracy(one_seed[0]['teacher']):.2f} %"
-    )
-    assert not here.map(lambda cell: "±" in cell or "nan" in cell).any(axis=None)
+    headline = "validation accuracy, last epoch"
+    assert here.at[headline, "teacher"] == statistics.final_accuracy(one_seed, "teacher").text(2, " %")
+    assert all("±" in cell for cell in here.loc[headline])
+    assert not here.drop(headline).map(lambda cell: "±" in cell or "nan" in cell).any(axis=None)
 
 
 def test_comparisons_say_what_their_intervals_are_over(one_seed, five_seeds):
@@ -374,6 +386,6 @@ def test_findings_are_short_sentences_without_gaps(one_seed, five_seeds):
 def test_headline_gives_test_and_training_accuracy_of_the_last_epoch():
     made = with_curves(record("exp1"), test={"accuracy": [95.0, 80.0]}, train={"accuracy": [99.0, 81.25]})
     assert statistics.headline({0: {"exp1": made}}, "exp1") == (
-        "Experiment 1 classifies 80.00 % of the test images correctly after the last epoch, "
-        "with a training accuracy of 81.25 %."
+        "Experiment 1 classifies 80.00 ± 2.48 % of the test images correctly after the last epoch "
+        "(95 % interval over 1,000 test images), with a training accuracy of 81.25 %."
     )
