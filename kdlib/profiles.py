@@ -70,8 +70,8 @@ PROFILES = {
             name="quick",
             dataset="cifar10",
             train_images=10_000,
-            teacher=Schedule(epochs=4),
-            student=Schedule(epochs=4),
+            teacher=Schedule(epochs=3),
+            student=Schedule(epochs=3),
             hint=Schedule(epochs=2, weight_decay=0.0),
         ),
         Profile(
