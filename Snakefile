@@ -4,8 +4,17 @@ import sys
 from pathlib import Path
 
 PROFILE = config.get("profile", "quick")
-SEEDS = range(int(config.get("seeds", 1)))
 BUILD = f"build/{PROFILE}"
+
+
+
+def archived(seed):
+    """Whether a replicate is published as records alone: the analysis has all it needs of it."""
+    folder = Path(f"results/full/seed{seed}")
+    return PROFILE == "full" and any(folder.glob("*.json")) and not any(folder.glob("*.safetensors"))
+
+
+SEEDS = [seed for seed in range(int(config.get("seeds", 1))) if not archived(seed)]
 
 # Notebooks of one replicate, and those that must have run before. Stage one is trained in 04_exp1 and
 # used again in 05_exp2.

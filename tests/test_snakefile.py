@@ -31,10 +31,10 @@ def write(project, name, source):
     nbformat.write(new_notebook(cells=cells, metadata=kernel), project / "notebooks" / f"{name}.ipynb")
 
 
-def snakemake(project, *targets):
+def snakemake(project, *targets, config=("profile=smoke", "seeds=1"), options=()):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete", "--keep-incomplete", "--nolock"]
-    command += ["--config", "profile=smoke", "seeds=1", "--quiet", "host", "progress", "reason", "rules"]
-    return subprocess.run([*command, "--", *targets], cwd=project, capture_output=True, text=True, timeout=300)
+    command += ["--config", *config, "--quiet", "host", "progress", "reason", "rules"]
+    return subprocess.run([*command, *options, "--", *targets], cwd=project, capture_output=True, text=True, timeout=300)
 
 
 def test_a_dying_kernel_fails_with_the_notebooks_name_and_the_rest_stays(project):
@@ -53,3 +53,14 @@ def test_a_dying_kernel_fails_with_the_notebooks_name_and_the_rest_stays(project
 
     once_more = snakemake(project, "build/smoke/seed0/03_distill.ipynb")
     assert once_more.returncode == 0 and "mended" not in once_more.stdout
+
+
+def test_a_replicate_published_without_weights_is_not_run_again(project):
+    for seed, files in enumerate((["teacher.json", "teacher.safetensors"], ["teacher.json"], [])):
+        folder = project / f"results/full/seed{seed}"
+        folder.mkdir(parents=True)
+        for name in files:
+            (folder / name).touch()
+    planned = snakemake(project, config=("profile=full", "seeds=3"), options=["--summary"])
+    assert planned.returncode == 0
+    assert [f"build/full/seed{seed}/" in planned.stdout for seed in range(3)] == [True, False, True]
