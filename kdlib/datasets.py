@@ -6,6 +6,7 @@ fills the cache beforehand.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import io
 import json
@@ -186,6 +187,19 @@ def load(name: str, device: torch.device | str | None = None, train_images: int 
         mean.to(device),
         std.to(device),
         flip,
+    )
+
+
+def hold_out(data: Data, count: int) -> Data:
+    """``data`` with its last ``count`` training images in the place of the test split, to choose settings on."""
+    if not 1 <= count < len(data.train_images):
+        raise ValueError(f"count must lie between 1 and {len(data.train_images) - 1:,}, not {count}.")
+    return dataclasses.replace(
+        data,
+        train_images=data.train_images[:-count],
+        train_labels=data.train_labels[:-count],
+        test_images=data.train_images[-count:],
+        test_labels=data.train_labels[-count:],
     )
 
 
