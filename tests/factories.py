@@ -48,8 +48,9 @@ def record(run="teacher", seed=0, *, accuracy=90.0, epochs=12, images=1000, r2=0
         "seed": seed,
         "dataset": dataset,
         "classes": list(CIFAR10_CLASSES if dataset == "cifar10" else DIGITS_CLASSES),
-        "settings": {"epochs": epochs} | ({"alpha": 0.9, "temperature": 4.0} if "soft" in train else {}),
-        "machine": {},
+        "settings": {"epochs": epochs, "train_images": 50_000}
+        | ({"alpha": 0.9, "temperature": 4.0} if "soft" in train else {}),
+        "machine": {"precision": "bfloat16"},
         "parameters": 1_350_000 if run == "teacher" else 306_000,
         "multiplications": 25_000_000,
         "weights": "",

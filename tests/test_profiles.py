@@ -16,11 +16,11 @@ def test_profile_comes_from_the_argument_else_the_environment_else_quick(monkeyp
 
 
 def test_changes_reach_the_schedules_and_are_remembered():
-    profile = profiles.load("quick", epochs=3, temperature=8, alpha=0.5)
-    assert profile.teacher.epochs == profile.student.epochs == 3
+    profile = profiles.load("quick", epochs=5, temperature=8, alpha=0.7)
+    assert profile.teacher.epochs == profile.student.epochs == 5
     assert profile.hint == profiles.load("quick").hint, "stage one is shared by both experiments and keeps its length"
-    assert (profile.temperature, profile.alpha) == (8, 0.5)
-    assert dict(profile.changes) == {"epochs": 3, "temperature": 8, "alpha": 0.5}
+    assert (profile.temperature, profile.alpha) == (8, 0.7)
+    assert dict(profile.changes) == {"epochs": 5, "temperature": 8, "alpha": 0.7}
 
 
 def test_the_profiles_own_values_are_no_changes():
