@@ -211,6 +211,7 @@ class _Training:
                 f"{self.run.weights_path} is missing though its record is there: delete {path} to train it again."
             )
         self.run.load_weights(self.objective.modules, record.weights)
+        print(f"{self.run}  trained before: loaded from {path.parent.relative_to(records.root())}")
         return record
 
     def finish(self) -> Record:

@@ -79,12 +79,14 @@ def test_in_jupyterlab_there_is_a_bar_instead(small_data, small_profile, replica
     assert output.out == "" and "12/12" in output.err
 
 
-def test_finished_run_is_loaded_and_not_trained_again(small_data, small_profile, replicate, monkeypatch):
+def test_finished_run_is_loaded_and_not_trained_again(small_data, small_profile, replicate, monkeypatch, capsys):
     run = replicate.run("baseline")
     trained, loaded = small_network(), small_network(seed=9)
     record = fit(Classify(trained), small_data, small_profile.student, run)
     monkeypatch.setattr(type(small_data), "batches", None)  # asking for a batch would fail now
+    capsys.readouterr()
     assert fit(Classify(loaded), small_data, small_profile.student, run) == record
+    assert capsys.readouterr().out == "baseline (seed 0)  trained before: loaded from build/smoke/results/seed0\n"
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in trained.state_dict().items())
 
 
