@@ -2,6 +2,7 @@
 # make test     everything that CI checks
 # make lab      JupyterLab on the notebooks
 # make bench    how fast training is, beside other ways to do it
+# make readme   the results at the top of the README, from the published records
 # Each sets up what it needs in .venv first.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: report test lab bench
+.PHONY: report test lab bench readme
 .DELETE_ON_ERROR:
 
 report: $(READY)
@@ -33,6 +34,9 @@ lab: $(READY)
 
 bench: $(READY) benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/bench.py
+
+readme: $(READY)
+	$(BIN)/python -m kdlib.readme
 
 benchmarks/.venv-torchdistill/ready: benchmarks/torchdistill-requirements.txt
 	$(PYTHON) -m venv $(@D)

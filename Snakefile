@@ -29,6 +29,9 @@ REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NEE
 ANALYSIS = f"{BUILD}/06_analysis.ipynb"
 SOURCES = sorted(str(path) for path in Path("kdlib").glob("*.py"))
 
+# One training fills the machine, and several at once only slow each other; but not with images as few as the digits.
+THREADS = 1 if PROFILE == "smoke" else workflow.cores
+
 # Everything runs in the environment that Snakemake runs in, whether that is activated or not.
 PYTHON = sys.executable
 
@@ -66,7 +69,7 @@ rule notebook:
         notebook="notebooks/{name}.ipynb",
     output:
         f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
-    threads: workflow.cores  # one training fills the machine; several at once only slow each other
+    threads: THREADS
     shell:
         f"echo '--- {{wildcards.name}}, seed {{wildcards.seed}}' && {PAPERMILL} -p profile {PROFILE} -p seed {{wildcards.seed}}"
 

@@ -1,0 +1,119 @@
+"""The results at the top of README.md and README.zh-CN.md, from the records of the published run.
+
+python -m kdlib.readme    bring both up to date
+"""
+
+import sys
+
+from kdlib import profiles, records, statistics, storage
+from kdlib.records import NotTrained
+from kdlib.statistics import MODELS, NOTE, Replicates
+
+START, END = "<!-- results: written by make readme -->", "<!-- end of results -->"
+
+# The three comparisons of the note that involve a regressor or a teacher's answers.
+FINDINGS = (("exp2", "exp1"), ("exp2", "distill"), ("distill", "baseline"))
+
+_COLUMNS = ("parameters", "training accuracy", "validation accuracy, last epoch", "validation accuracy, best epoch")
+
+# How each language writes the caption, the table's head, the models and a finding.
+_ENGLISH = {
+    "picture": "Validation accuracy of the five models after each epoch and after the last one",
+    "head": ("", "parameters", "training accuracy", "**validation accuracy**", "best epoch", "the note (best epoch)"),
+    "models": statistics.NAMES,
+    "caption": "All {images:,} training images of CIFAR-10, {replicates}, {teacher} epochs for the teacher, {student} "
+    "for each student, trained in {precision}. “Validation” is the test split, as in the note; the headline number is "
+    "the last epoch's, which nobody chose. ± is a 95 % interval over {n:,} {source}.",
+    "replicates": ("1 replicate", "{} replicates"),
+    "source": {"seeds": "seeds", "test images": "test images"},
+}
+_CHINESE = {
+    "picture": "五个模型每个 epoch 之后以及训练结束时的验证准确率",
+    "head": ("", "参数量", "训练准确率", "**验证准确率**", "最佳 epoch", "实验笔记（最佳 epoch）"),
+    "models": {
+        "teacher": "教师",
+        "baseline": "基线",
+        "distill": "学生（仅蒸馏）",
+        "exp1": "学生（实验一）",
+        "exp2": "学生（实验二）",
+    },
+    "caption": "CIFAR-10 全部 {images:,} 张训练图像，{replicates}；教师训练 {teacher} 个 epoch，每个学生 {student} 个，"
+    "训练精度 {precision}。与笔记一样，“验证”指测试集；主要数字取最后一个 epoch，没有经过挑选。± 为 95 % 置信区间"
+    "（基于 {n:,} {source}）。",
+    "replicates": ("1 次实验", "{} 次重复实验"),
+    "source": {"seeds": "个随机种子", "test images": "张测试图像"},
+}
+_CHINESE_VERDICTS = {"gap": "有差距", "no gap": "没有差距", "undecided": "无法判定"}
+
+
+def results(replicates: Replicates, language: str) -> str:
+    """Picture, table and three findings as Markdown; ``language`` is "en" or "zh"."""
+    words = {"en": _ENGLISH, "zh": _CHINESE}[language]
+    table = statistics.summary_table(replicates).xs("here", axis=1, level=1)
+    rows = [words["head"], [":--", *["--:"] * 5]]
+    for model in MODELS:
+        cells = [table.at[row, statistics.NAMES[model]] for row in _COLUMNS]
+        cells[2] = f"**{cells[2]}**"
+        rows.append([words["models"][model], *cells, f"{NOTE['validation accuracy, best epoch'][model]} %"])
+    first = next(iter(replicates.values()))
+    estimate = statistics.final_accuracy(replicates, "teacher")
+    caption = words["caption"].format(
+        images=first["teacher"].settings["train_images"],
+        replicates=words["replicates"][len(replicates) > 1].format(len(replicates)),
+        teacher=first["teacher"].settings["epochs"],
+        student=first["exp2"].settings["epochs"],
+        precision=" / ".join(
+            sorted({record.machine["precision"] for runs in replicates.values() for record in runs.values()})
+        ),
+        n=estimate.n,
+        source=words["source"][estimate.source],
+    )
+    compare = {"en": statistics.compare, "zh": _compare_in_chinese}[language]
+    return "\n".join(
+        [
+            f"![{words['picture']}](figures/accuracy_curves.png)",
+            "",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            caption,
+            "",
+            *(f"- {compare(replicates, first, second)}" for first, second in FINDINGS),
+        ]
+    )
+
+
+def _compare_in_chinese(replicates: Replicates, first: str, second: str) -> str:
+    """`statistics.compare` in Chinese."""
+    estimate = statistics.difference(replicates, first, second)
+    names = {"baseline": "基线", "distill": "仅蒸馏的学生", "exp1": "实验一", "exp2": "实验二"}
+    size = f"{abs(estimate.mean):.2f}"
+    where = f"{'高' if estimate.mean > 0 else '低'} {size} 个百分点"
+    return (
+        f"{names[first]}的测试准确率比{names[second]}{where}（95 % 置信区间 {statistics.signed(estimate.low)} 至 "
+        f"{statistics.signed(estimate.high)}，基于 {estimate.n:,} {_CHINESE['source'][estimate.source]}）：按 "
+        f"{statistics.GAP} 个百分点的规则，{_CHINESE_VERDICTS[statistics.verdict(estimate)]}。"
+    )
+
+
+def update(text: str, new: str) -> str:
+    """``text`` with ``new`` between the two marks. Raises ``ValueError`` if they are not there, once and in order."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ValueError(f"The marks {START!r} and {END!r} are missing: put them back where the results belong.")
+    return f"{before}{START}\n{new}\n{END}{after}"
+
+
+def main() -> None:
+    """See the module's documentation."""
+    try:
+        replicates = records.load_all(profiles.load("full"))
+        for name, language in (("README.md", "en"), ("README.zh-CN.md", "zh")):
+            path = records.root() / name
+            storage.write_bytes(path, update(path.read_text("utf-8"), results(replicates, language)).encode())
+    except (OSError, ValueError, NotTrained, storage.StorageError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
