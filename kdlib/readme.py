@@ -11,9 +11,6 @@ from kdlib.statistics import MODELS, NOTE, Replicates
 
 START, END = "<!-- results: written by make readme -->", "<!-- end of results -->"
 
-# The three comparisons of the note that involve a regressor or a teacher's answers.
-FINDINGS = (("exp2", "exp1"), ("exp2", "distill"), ("distill", "baseline"))
-
 _COLUMNS = ("parameters", "training accuracy", "validation accuracy, last epoch", "validation accuracy, best epoch")
 
 # How each language writes the caption, the table's head, the models and a finding.
@@ -77,7 +74,7 @@ def results(replicates: Replicates, language: str) -> str:
             "",
             caption,
             "",
-            *(f"- {compare(replicates, first, second)}" for first, second in FINDINGS),
+            *(f"- {compare(replicates, first, second)}" for first, second in statistics.ANSWER),
         ]
     )
 

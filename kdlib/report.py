@@ -71,7 +71,11 @@ def found(notebook: str, *new: Record) -> Markdown:
 def sentences(notebook: str, replicates: Replicates) -> list[str]:
     """What the records say of a notebook's question; comparisons with runs that are not there are left out."""
     if notebook == ANALYSIS:
-        return statistics.findings(replicates)
+        return [
+            statistics.stage_one(replicates),
+            *(statistics.compare(replicates, *pair) for pair in statistics.ANSWER),
+            statistics.ordering(replicates),
+        ]
     model, others = _TOLD[notebook]
     available = set.intersection(*(set(runs) for runs in replicates.values()))
     stage_one = [statistics.stage_one(replicates)] if notebook in ("04_exp1", "05_exp2") else []

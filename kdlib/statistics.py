@@ -43,6 +43,9 @@ COMPARISONS = (
     ("exp2", "baseline"),
 )
 
+# Those of them that answer the note's question, and what hints and answers bring.
+ANSWER = (("exp2", "exp1"), ("exp2", "distill"), ("distill", "baseline"))
+
 # Rows of the summary table: decimals and unit.
 ROWS = {
     "loss": (3, ""),

@@ -14,7 +14,7 @@ def test_results_show_every_model_beside_the_note():
     row = next(line for line in lines if line.startswith("| student (exp. 2) |"))
     assert f"**{statistics.final_accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
-    assert lines[-3:] == [f"- {statistics.compare(made, *pair)}" for pair in readme.FINDINGS]
+    assert lines[-3:] == [f"- {statistics.compare(made, *pair)}" for pair in statistics.ANSWER]
 
 
 @pytest.mark.parametrize(

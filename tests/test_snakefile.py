@@ -34,7 +34,9 @@ def write(project, name, source):
 def snakemake(project, *targets, config=("profile=smoke", "seeds=1"), options=()):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete", "--keep-incomplete", "--nolock"]
     command += ["--config", *config, "--quiet", "host", "progress", "reason", "rules"]
-    return subprocess.run([*command, *options, "--", *targets], cwd=project, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [*command, *options, "--", *targets], cwd=project, capture_output=True, text=True, timeout=300
+    )
 
 
 def test_a_dying_kernel_fails_with_the_notebooks_name_and_the_rest_stays(project):
