@@ -98,10 +98,10 @@ def taught(small_data, small_profile, replicate):
     return teacher
 
 
-def distill(teacher, data, profile, run, frozen=0):
+def distill(teacher, data, profile, run, frozen=0, precision="auto"):
     student = small_network()
     models.freeze(student, through=frozen)
-    return fit(Distill(teacher, student, 4.0, 0.9), data, profile.student, run)
+    return fit(Distill(teacher, student, 4.0, 0.9), data, profile.student, run, precision=precision)
 
 
 def test_teachers_answers_are_asked_once_and_reused_to_the_bit(taught, small_data, small_profile, replicate):
@@ -212,7 +212,7 @@ def test_bfloat16_trains_too_and_is_recorded(taught, small_data, small_profile, 
     record = fit(objective, small_data, small_profile.student, replicate.run("distill"), precision="bfloat16")
     assert record.machine["precision"] == "bfloat16"
     assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
-    full = distill(taught, small_data, small_profile, replicate.run("distill-again"))
+    full = distill(taught, small_data, small_profile, replicate.run("distill-again"), precision="float32")
     assert record.train["soft"][0] == pytest.approx(full.train["soft"][0], rel=0.05)
     assert record.weights != full.weights
 
