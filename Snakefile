@@ -7,7 +7,6 @@ PROFILE = config.get("profile", "quick")
 BUILD = f"build/{PROFILE}"
 
 
-
 def archived(seed):
     """Whether a replicate is published as records alone: the analysis has all it needs of it."""
     folder = Path(f"results/full/seed{seed}")
