@@ -185,10 +185,9 @@ class Run:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold this run for the current process. Raises ``BusyError`` if another one trains it now."""
-        busy = (
-            f"{self} is being trained by another process, which holds {self.checkpoints}.lock: wait for it, or stop it."
-        )
-        with storage.locked(self.checkpoints.with_suffix(".lock"), busy):
+        path = self.checkpoints.with_name(f"{self.checkpoints.name}.lock")  # a name may hold a dot: temperature0.5
+        busy = f"{self} is being trained by another process, which holds {path}: wait for it, or stop it."
+        with storage.locked(path, busy):
             yield
 
     def record(self) -> Record:

@@ -120,6 +120,13 @@ def test_second_process_of_the_same_run_leaves(tmp_path, monkeypatch, small_data
         process.join()
 
 
+def test_runs_whose_names_differ_behind_a_dot_do_not_wait_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLIB_ROOT", str(tmp_path))
+    replicate = the_run().replicate
+    with replicate.run("distill-temperature0.5").lock(), replicate.run("distill-temperature0.8").lock():
+        pass
+
+
 @pytest.fixture
 def short(small_data, small_profile, monkeypatch):
     """A function that trains three epochs, and one that stops after two as a kill would."""
