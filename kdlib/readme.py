@@ -6,7 +6,8 @@ python -m kdlib.readme    bring both up to date
 import sys
 
 from kdlib import profiles, records, statistics, storage
-from kdlib.records import NotTrained
+from kdlib.profiles import Profile
+from kdlib.records import NotTrained, Replicate
 from kdlib.statistics import MODELS, NOTE, Replicates
 
 START, END = "<!-- results: written by make readme -->", "<!-- end of results -->"
@@ -19,8 +20,9 @@ _ENGLISH = {
     "head": ("", "parameters", "training accuracy", "**validation accuracy**", "best epoch", "the note (best epoch)"),
     "models": statistics.NAMES,
     "caption": "All {images:,} training images of CIFAR-10, {replicates}, {teacher} epochs for the teacher, {student} "
-    "for each student, trained in {precision}. “Validation” is the test split, as in the note; the headline number is "
-    "the last epoch's, which nobody chose. ± is a 95 % interval over {n:,} {source}.",
+    "for each student, trained in {precision} on {device} ({threads} threads) in {hours:.1f} hours a replicate. "
+    "“Validation” is the test split, as in the note; the headline number is the last epoch's, which nobody chose. ± is "
+    "a 95 % interval over {n:,} {source}.",
     "replicates": ("1 replicate", "{} replicates"),
     "source": {"seeds": "seeds", "test images": "test images"},
 }
@@ -35,16 +37,22 @@ _CHINESE = {
         "exp2": "学生（实验二）",
     },
     "caption": "CIFAR-10 全部 {images:,} 张训练图像，{replicates}；教师训练 {teacher} 个 epoch，每个学生 {student} 个，"
-    "训练精度 {precision}。与笔记一样，“验证”指测试集；主要数字取最后一个 epoch，没有经过挑选。± 为 95 % 置信区间"
-    "（基于 {n:,} {source}）。",
+    "在 {device}（{threads} 线程）上以 {precision} 训练，每次实验 {hours:.1f} 小时。与笔记一样，“验证”指测试集；主要"
+    "数字取最后一个 epoch，没有经过挑选。± 为 95 % 置信区间（基于 {n:,} {source}）。",
     "replicates": ("1 次实验", "{} 次重复实验"),
     "source": {"seeds": "个随机种子", "test images": "张测试图像"},
 }
 _CHINESE_VERDICTS = {"gap": "有差距", "no gap": "没有差距", "undecided": "无法判定"}
 
 
-def results(replicates: Replicates, language: str) -> str:
-    """Picture, table and three findings as Markdown; ``language`` is "en" or "zh"."""
+def results(replicates: Replicates, language: str, seconds: float) -> str:
+    """Picture, table and three findings as Markdown.
+
+    Args:
+        replicates: the records.
+        language: "en" or "zh".
+        seconds: how long a replicate trained.
+    """
     words = {"en": _ENGLISH, "zh": _CHINESE}[language]
     table = statistics.summary_table(replicates).xs("here", axis=1, level=1)
     rows = [words["head"], [":--", *["--:"] * 5]]
@@ -59,9 +67,10 @@ def results(replicates: Replicates, language: str) -> str:
         replicates=words["replicates"][len(replicates) > 1].format(len(replicates)),
         teacher=first["teacher"].settings["epochs"],
         student=first["exp2"].settings["epochs"],
-        precision=" / ".join(
-            sorted({record.machine["precision"] for runs in replicates.values() for record in runs.values()})
-        ),
+        precision=_machine(replicates, "precision"),
+        device=_machine(replicates, "device"),
+        threads=_machine(replicates, "threads"),
+        hours=seconds / 3600,
         n=estimate.n,
         source=words["source"][estimate.source],
     )
@@ -77,6 +86,12 @@ def results(replicates: Replicates, language: str) -> str:
             *(f"- {compare(replicates, first, second)}" for first, second in statistics.ANSWER),
         ]
     )
+
+
+def _machine(replicates: Replicates, key: str) -> str:
+    """What the records say of the machines: one value, or all of them."""
+    values = {str(record.machine[key]) for runs in replicates.values() for record in runs.values()}
+    return " / ".join(sorted(values))
 
 
 def _compare_in_chinese(replicates: Replicates, first: str, second: str) -> str:
@@ -101,13 +116,21 @@ def update(text: str, new: str) -> str:
     return f"{before}{START}\n{new}\n{END}{after}"
 
 
+def training_seconds(profile: Profile, replicates: Replicates) -> float:
+    """How long a replicate trained, in the mean; tests between the epochs included."""
+    runs = [Replicate(profile, seed).run(name) for seed, named in replicates.items() for name in named]
+    return sum(sum(storage.read_json(run.timing_path)["seconds"]) for run in runs) / len(replicates)
+
+
 def main() -> None:
     """See the module's documentation."""
+    profile = profiles.load("full")
     try:
-        replicates = records.load_all(profiles.load("full"))
+        replicates = records.load_all(profile)
+        seconds = training_seconds(profile, replicates)
         for name, language in (("README.md", "en"), ("README.zh-CN.md", "zh")):
             path = records.root() / name
-            storage.write_bytes(path, update(path.read_text("utf-8"), results(replicates, language)).encode())
+            storage.write_bytes(path, update(path.read_text("utf-8"), results(replicates, language, seconds)).encode())
     except (OSError, ValueError, NotTrained, storage.StorageError) as error:
         sys.exit(str(error))
 

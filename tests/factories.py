@@ -50,7 +50,7 @@ def record(run="teacher", seed=0, *, accuracy=90.0, epochs=12, images=1000, r2=0
         "classes": list(CIFAR10_CLASSES if dataset == "cifar10" else DIGITS_CLASSES),
         "settings": {"epochs": epochs, "train_images": 50_000}
         | ({"alpha": 0.9, "temperature": 4.0} if "soft" in train else {}),
-        "machine": {"precision": "bfloat16"},
+        "machine": {"device": "AMD EPYC", "threads": 2, "precision": "bfloat16"},
         "parameters": 1_350_000 if run == "teacher" else 306_000,
         "multiplications": 25_000_000,
         "weights": "",

@@ -5,12 +5,13 @@ import re
 import pytest
 from factories import replicates
 
-from kdlib import readme, statistics
+from kdlib import profiles, readme, statistics, storage
+from kdlib.records import Replicate
 
 
 def test_results_show_every_model_beside_the_note():
     made = replicates(5)
-    lines = readme.results(made, "en").splitlines()
+    lines = readme.results(made, "en", 3600).splitlines()
     row = next(line for line in lines if line.startswith("| student (exp. 2) |"))
     assert f"**{statistics.final_accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
@@ -26,17 +27,23 @@ def test_results_show_every_model_beside_the_note():
     ],
 )
 def test_chinese_findings_follow_from_the_numbers(accuracies, said):
-    first = readme.results(replicates(5, accuracies=accuracies), "zh").splitlines()[-3]
+    first = readme.results(replicates(5, accuracies=accuracies), "zh", 3600).splitlines()[-3]
     assert first.startswith("- 实验二的测试准确率比实验一") and all(part in first for part in said)
 
 
 def test_both_languages_give_the_same_numbers():
-    made = replicates(3)
-    english, chinese = (
-        [re.findall(r"\d+\.\d+", line) for line in readme.results(made, language).splitlines() if line.startswith("|")]
-        for language in ("en", "zh")
-    )
-    assert english == chinese
+    texts = [readme.results(replicates(3), language, 5000) for language in ("en", "zh")]
+    tables = [[re.findall(r"\d+\.\d+", line) for line in text.splitlines() if line.startswith("|")] for text in texts]
+    assert tables[0] == tables[1]
+    assert "in 1.4 hours a replicate" in texts[0] and "每次实验 1.4 小时" in texts[1]
+
+
+def test_training_time_is_that_of_all_runs_of_a_replicate_in_the_mean(project):
+    made, profile = replicates(2), profiles.load("full")
+    for seed, runs in made.items():
+        for name in runs:
+            storage.write_json(Replicate(profile, seed).run(name).timing_path, {"seconds": [10.0 * (seed + 1), 5.0]})
+    assert readme.training_seconds(profile, made) == 6 * (15 + 25) / 2
 
 
 def test_only_what_stands_between_the_marks_is_replaced():
