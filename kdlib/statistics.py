@@ -87,6 +87,11 @@ def accuracy(record: Record) -> float:
     return record.test["accuracy"][-1]
 
 
+def training_accuracy(record: Record) -> float:
+    """Accuracy on the training batches of the last epoch, in percent."""
+    return record.train["accuracy"][-1]
+
+
 def best(record: Record) -> float:
     """Highest test accuracy of any epoch, in percent: what the note reports. It is chosen on the test split."""
     return max(record.test["accuracy"])
@@ -94,7 +99,7 @@ def best(record: Record) -> float:
 
 def train_test_gap(record: Record) -> float:
     """Training minus test accuracy after the last epoch, in points; negative where augmentation outweighs fit."""
-    return record.train["accuracy"][-1] - accuracy(record)
+    return training_accuracy(record) - accuracy(record)
 
 
 def convergence_epoch(record: Record) -> int:
@@ -244,17 +249,47 @@ class Estimate(NamedTuple):
 def interval(values: Sequence[float]) -> Estimate:
     """Mean of one value a seed, with Student's t-interval."""
     n = len(values)
-    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(values) if n > 1 else np.nan
+    half_width = _student(n - 1) * stats.sem(values) if n > 1 else np.nan
     return Estimate(float(np.mean(values)), float(half_width), n)
 
 
-def final_accuracy(replicates: Replicates, run: str) -> Estimate:
-    """Test accuracy of a run after the last epoch, in percent.
+def _mean_squares(accuracies: pd.DataFrame) -> tuple[float, float]:
+    """Mean squares between the seeds (rows) and of what neither seed nor model (column) explains.
 
-    The interval is Student's over the seeds; for a single seed it is Wald's for a proportion of n test images,
-    with variance p (1 − p) / n.
+    An analysis of variance with the seeds as blocks: Montgomery, *Design and Analysis of Experiments*, chapter
+    on randomized complete blocks. All models together tell how much chance does, which the few seeds of one
+    model, or of one difference, cannot.
     """
-    estimate = interval([accuracy(runs[run]) for runs in replicates.values()])
+    n, models = accuracies.shape
+    by_seed = accuracies.mean(axis=1)
+    rest = accuracies.sub(by_seed, axis=0) - (accuracies.mean() - by_seed.mean())
+    return models * float(by_seed.var()), float(rest.pow(2).sum(axis=None)) / ((n - 1) * (models - 1))
+
+
+def mean_accuracy(replicates: Replicates, run: str, measure: Callable[[Record], float] = accuracy) -> Estimate:
+    """Mean over the seeds of an accuracy of one run, in percent; its interval is Student's.
+
+    Its variance is the models' own, in the mean, and its degrees of freedom are Satterthwaite's, as the models of a
+    seed share part of their luck. A single seed gives no interval.
+    """
+    values = _by_seed(replicates, measure)
+    n, models = values.shape
+    mean = float(values[run].mean())
+    if n == 1:
+        return Estimate(mean, np.nan, n)
+    between, rest = _mean_squares(values)
+    variance = (between + (models - 1) * rest) / models
+    share = between / (models * variance) if variance else 0.0
+    freedom = (n - 1) / (share**2 + (1 - share) ** 2 / (models - 1))
+    return Estimate(mean, float(_student(freedom) * np.sqrt(variance / n)), n)
+
+
+def final_accuracy(replicates: Replicates, run: str) -> Estimate:
+    """Test accuracy of a run after the last epoch, in percent: `mean_accuracy`.
+
+    For a single seed the interval is Wald's for a proportion of n test images, with variance p (1 − p) / n.
+    """
+    estimate = mean_accuracy(replicates, run)
     if estimate.n > 1:
         return estimate
     (runs,) = replicates.values()
@@ -266,13 +301,18 @@ def final_accuracy(replicates: Replicates, run: str) -> Estimate:
 def difference(replicates: Replicates, first: str, second: str) -> Estimate:
     """Test accuracy of run ``first`` minus that of run ``second``, in points, paired within each seed.
 
-    The interval is Student's over the seeds. A single seed says nothing of how seeds differ: then it is
-    Wald's for two proportions of the same n test images, with variance (b + c − (b − c)² / n) / n², where
-    b and c are the images that only one of the two classifies correctly (Agresti, *Categorical Data
-    Analysis*, section on comparing dependent proportions).
+    The interval over the seeds is Student's, with the variance that all models share once seed and model are
+    accounted for; with two models alone that is the paired t-interval. A single seed says nothing of how seeds
+    differ: then it is Wald's for two proportions of the same n test images, with variance
+    (b + c − (b − c)² / n) / n², where b and c are the images that only one of the two classifies correctly
+    (Agresti, *Categorical Data Analysis*, section on comparing dependent proportions).
     """
     if len(replicates) > 1:
-        return interval([accuracy(runs[first]) - accuracy(runs[second]) for runs in replicates.values()])
+        values = _by_seed(replicates, accuracy)
+        n, models = values.shape
+        _, rest = _mean_squares(values)
+        half_width = _student((n - 1) * (models - 1)) * np.sqrt(2 * rest / n)
+        return Estimate(float((values[first] - values[second]).mean()), float(half_width), n)
     (runs,) = replicates.values()
     b, c = _discordant(runs[first], runs[second])
     n = len(runs[first].labels)
@@ -293,19 +333,24 @@ def verdict(estimate: Estimate) -> Literal["gap", "no gap", "undecided"]:
 def summary_table(replicates: Replicates) -> pd.DataFrame:
     """The note's summary table, row for row, as text: columns (model, "here") and (model, "note").
 
-    Cells are the mean over the seeds ± its 95 % interval; a single seed has one, over the test images, for the
-    headline number alone. Losses are those of the last epoch on the
+    Cells are the mean over the seeds ± its 95 % interval, for accuracies that of `mean_accuracy`; a single seed has
+    one, over the test images, for the headline number alone. Losses are those of the last epoch on the
     training batches (nats; the hint loss in squared standard deviations of the hint), R² is that of the
     test images.
     """
     columns = {}
     for model in MODELS:
         values = pd.DataFrame([_measures(runs, model) for runs in replicates.values()])
+        accuracies = {
+            "training accuracy": mean_accuracy(replicates, model, training_accuracy),
+            "validation accuracy, last epoch": final_accuracy(replicates, model),
+            "validation accuracy, best epoch": mean_accuracy(replicates, model, best),
+        }
+        estimates = accuracies | {row: interval(values[row]) for row in values}
         here, note = {}, {}
         for row, (decimals, unit) in ROWS.items():
-            here[row] = interval(values[row]).text(decimals, unit) if row in values else NOTHING
+            here[row] = estimates[row].text(decimals, unit) if row in estimates else NOTHING
             note[row] = NOTE[row][model] + unit if model in NOTE.get(row, {}) else NOTHING
-        here["validation accuracy, last epoch"] = final_accuracy(replicates, model).text(2, " %")
         here["parameters"] = _short(values["parameters"][0])
         columns |= {(NAMES[model], "here"): here, (NAMES[model], "note"): note}
     return pd.DataFrame(columns).loc[list(ROWS)]
@@ -357,7 +402,7 @@ _DETAILS = {
     "training loss": (lambda record: record.train["total"][-1], ".3f", "", "lower", "higher"),
     "soft loss": (lambda record: record.train["soft"][-1], ".3f", "", "lower", "higher"),
     "hard loss": (lambda record: record.train["hard"][-1], ".3f", "", "lower", "higher"),
-    "training accuracy": (lambda record: record.train["accuracy"][-1], ".2f", " %", "lower", "higher"),
+    "training accuracy": (training_accuracy, ".2f", " %", "lower", "higher"),
     "train–test gap": (train_test_gap, ".2f", " points", "lower", "higher"),
     "step-to-step swing of the loss": (swing, ".3f", "", "smaller", "larger"),
     "convergence epoch": (convergence_epoch, ".3g", "", "sooner", "later"),
@@ -385,7 +430,7 @@ def findings(replicates: Replicates) -> list[str]:
 def headline(replicates: Replicates, run: str) -> str:
     """One sentence: the test accuracy of a run after the last epoch, its training accuracy beside it."""
     last = final_accuracy(replicates, run)
-    training = interval([runs[run].train["accuracy"][-1] for runs in replicates.values()])
+    training = mean_accuracy(replicates, run, training_accuracy)
     return _sentence(
         f"{_PROSE[run]} classifies {last.text(2, ' %')} of the test images correctly after the last epoch (95 % "
         f"interval over {last.n:,} {last.source}), with a training accuracy of {training.text(2, ' %')}."
@@ -454,13 +499,10 @@ def _sentence(text: str) -> str:
 
 
 def _measures(runs: Mapping[str, Record], model: str) -> dict[str, float]:
-    """The rows of the summary table that apply to one model of one replicate."""
+    """The rows of the summary table that apply to one model of one replicate, besides its accuracies."""
     record = runs[model]
     measures = {
         "loss": record.train["total"][-1],
-        "training accuracy": record.train["accuracy"][-1],
-        "validation accuracy, last epoch": accuracy(record),
-        "validation accuracy, best epoch": best(record),
         "parameters": record.parameters,
     }
     if model in ("exp1", "exp2"):
@@ -469,6 +511,17 @@ def _measures(runs: Mapping[str, Record], model: str) -> dict[str, float]:
     if "soft" in record.train:
         measures |= {"soft loss": record.train["soft"][-1], "hard loss": record.train["hard"][-1]}
     return measures
+
+
+def _by_seed(replicates: Replicates, measure: Callable[[Record], float]) -> pd.DataFrame:
+    """A measure of every model: one row a seed, one column a model."""
+    rows = [{run: measure(record) for run, record in runs.items() if run in MODELS} for runs in replicates.values()]
+    return pd.DataFrame(rows)
+
+
+def _student(freedom: float) -> float:
+    """Half the width of an interval in standard errors, for so many degrees of freedom."""
+    return stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
 
 
 def _mean(replicates: Replicates, run: str, measure: Callable[[Record], float]) -> float:

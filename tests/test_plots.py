@@ -252,8 +252,7 @@ def test_accuracy_curves_are_means_with_the_range_of_the_seeds():
     band = [shape for shape in axes.collections if to_hex(shape.get_facecolor()).upper() == plots.COLOURS["exp2"]]
     heights = band[0].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx((values.min(), values.max()))
-    final = statistics.interval(values[:, -1])
-    assert final.text(2, " %") in texts(ends)
+    assert statistics.final_accuracy(SEEDS, "exp2").text(2, " %") in texts(ends)
     assert len(axes.collections) == 5
 
 

@@ -5,6 +5,7 @@ import math
 import re
 
 import pytest
+import torch
 from factories import record, replicates
 
 from kdlib import statistics
@@ -185,7 +186,7 @@ def accuracies(**runs):
 def test_difference_is_paired_within_seeds():
     # The seeds differ by far more than the models: 2, 3 and 4 points.
     estimate = statistics.difference(accuracies(exp2=[82, 93, 74], exp1=[80, 90, 70]), "exp2", "exp1")
-    assert estimate.mean == pytest.approx(3)
+    assert estimate.mean == pytest.approx(3)  # of two models alone it is the paired t-interval
     assert estimate.half_width == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
     assert estimate.source == "seeds"
 
@@ -261,9 +262,37 @@ def test_final_accuracy_of_one_seed_is_a_proportion_of_its_test_images():
     assert (estimate.mean, estimate.n, estimate.source) == (pytest.approx(90), 1600, "test images")
 
 
-def test_final_accuracy_of_several_seeds_is_over_them(five_seeds):
-    values = [statistics.accuracy(runs["exp1"]) for runs in five_seeds.values()]
-    assert statistics.final_accuracy(five_seeds, "exp1") == statistics.interval(values)
+# Montgomery's example of a randomized complete block design: yields of vascular grafts (%) from six batches of resin
+# at four pressures. His analysis of variance: mean squares 38.45 between the batches and 7.33 of error, with 15
+# degrees of freedom.
+GRAFTS = {
+    "teacher": [90.3, 89.2, 98.2, 93.9, 87.4, 97.9],
+    "baseline": [92.5, 89.5, 90.6, 94.7, 87.0, 95.8],
+    "exp1": [85.5, 90.8, 89.6, 86.2, 88.0, 93.4],
+    "exp2": [82.5, 89.5, 85.6, 87.4, 78.9, 90.7],
+}
+
+
+def test_differences_over_seeds_share_the_variance_of_all_models():
+    estimate = statistics.difference(accuracies(**GRAFTS), "teacher", "exp2")
+    assert estimate.mean == pytest.approx(92.8167 - 85.7667, abs=1e-3)
+    assert estimate.half_width == pytest.approx(2.1314 * math.sqrt(2 * 7.33 / 6), abs=1e-2)  # t(0.975; 15)
+    assert (estimate.n, estimate.source) == (6, "seeds")
+
+
+def test_means_over_seeds_share_the_variance_of_all_models():
+    estimate = statistics.final_accuracy(accuracies(**GRAFTS), "exp1")
+    # Variance (38.45 + 3 · 7.33) / 4 = 15.11, on 60.44² / (38.45² / 5 + (3 · 7.33)² / 15) = 11.14 degrees of freedom.
+    variances = [torch.tensor(yields).var().item() for yields in GRAFTS.values()]
+    assert sum(variances) / 4 == pytest.approx(15.11, abs=1e-2)
+    assert estimate.mean == pytest.approx(88.9167, abs=1e-3)
+    assert estimate.half_width == pytest.approx(2.1975 * math.sqrt(15.11 / 6), abs=1e-2)
+    assert statistics.mean_accuracy(accuracies(**GRAFTS), "exp2").half_width == estimate.half_width
+
+
+def test_seeds_that_do_not_differ_give_an_interval_of_no_width():
+    estimate = statistics.final_accuracy(accuracies(exp2=[90.0, 90.0], exp1=[88.0, 88.0]), "exp2")
+    assert (estimate.mean, estimate.half_width) == (90.0, 0.0)
 
 
 def test_summary_table_of_one_seed_has_an_interval_for_the_headline_number_alone(one_seed):
