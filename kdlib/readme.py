@@ -99,9 +99,10 @@ def _compare_in_chinese(replicates: Replicates, first: str, second: str) -> str:
     estimate = statistics.difference(replicates, first, second)
     names = {"baseline": "基线", "distill": "仅蒸馏的学生", "exp1": "实验一", "exp2": "实验二"}
     size = f"{abs(estimate.mean):.2f}"
-    where = f"{'高' if estimate.mean > 0 else '低'} {size} 个百分点"
+    other = names[second]
+    where = f"与{other}持平" if float(size) == 0 else f"比{other}{'高' if estimate.mean > 0 else '低'} {size} 个百分点"
     return (
-        f"{names[first]}的测试准确率比{names[second]}{where}（95 % 置信区间 {statistics.signed(estimate.low)} 至 "
+        f"{names[first]}的测试准确率{where}（95 % 置信区间 {statistics.signed(estimate.low)} 至 "
         f"{statistics.signed(estimate.high)}，基于 {estimate.n:,} {_CHINESE['source'][estimate.source]}）：按 "
         f"{statistics.GAP} 个百分点的规则，{_CHINESE_VERDICTS[statistics.verdict(estimate)]}。"
     )
