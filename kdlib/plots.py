@@ -149,7 +149,8 @@ def per_class(record: Record) -> Figure:
     """Bars of each class's accuracy, and the accuracy over all classes."""
     figure, axes = _run_figure(record, "accuracy of each class", height=4)
     values, overall = statistics.per_class(record), statistics.accuracy(record)
-    axes.bar_label(axes.bar(values.index, values, color=_colour(record), alpha=0.7), fmt="%.1f", padding=2)
+    bars = axes.bar(values.index, values, color=_colour(record), alpha=0.7)
+    axes.bar_label(bars, fmt="%.1f", padding=2, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     axes.axhline(overall, color=_GREY, linestyle=":", label=f"all classes: {overall:.2f} %")
     axes.set(xlabel="true class", ylabel=f"validation {ACCURACY}", ylim=(0, 122), yticks=range(0, 101, 20))
     axes.grid(False, axis="x")
@@ -258,7 +259,8 @@ def accuracy_curves(replicates: Replicates) -> Figure:
     if comparable:
         ends.plot([], [], "D", color=_GREY, fillstyle="none", label="the note (best epoch)")
     ends.legend(loc="lower right")
-    ends.set(title="after the last epoch", xlabel=ACCURACY, ylim=(-1.4, len(MODELS) - 0.4))
+    mean = f"\n(mean of {len(replicates)} seeds)" if len(replicates) > 1 else ""
+    ends.set(title=f"after the last epoch{mean}", xlabel=ACCURACY, ylim=(-1.4, len(MODELS) - 0.4))
     ends.set_yticks(range(len(MODELS)), [NAMES[model] for model in worst_first])
     ends.margins(x=0.25)
     return figure
@@ -287,7 +289,7 @@ def loss_curves(replicates: Replicates) -> Figure:
 def differences(replicates: Replicates) -> Figure:
     """The paired differences in test accuracy with their 95 % intervals, and the band of the 0.8-point rule."""
     title = "Differences in validation accuracy, with 95 % intervals"
-    figure, axes = _figure(title, _foot_of_all(replicates), height=3.8)
+    figure, axes = _figure(title, _foot_of_all(replicates), height=4.6)
     axes.axvspan(-statistics.GAP, statistics.GAP, color="#E5E5E5")
     axes.set_title(f"an interval within ±{statistics.GAP} points (grey): no gap; wholly outside: a gap")
     axes.axvline(0, color=_GREY, linewidth=1)
@@ -385,7 +387,7 @@ def _label_epochs(axes: Axes) -> None:
 def _log_losses(axes: Axes) -> None:
     """A logarithmic axis: the soft loss falls by a factor of ten in an epoch or two, and then by a few percent."""
     axes.set(yscale="log", ylabel="loss (nats, log scale)")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
 

@@ -8,7 +8,7 @@ import sys
 from kdlib import profiles, records, statistics, storage
 from kdlib.profiles import Profile
 from kdlib.records import NotTrained, Replicate
-from kdlib.statistics import MODELS, NOTE, Replicates
+from kdlib.statistics import MODELS, NOTE, Estimate, Replicates
 
 START, END = "<!-- results: written by make readme -->", "<!-- end of results -->"
 
@@ -17,18 +17,25 @@ _COLUMNS = ("parameters", "training accuracy", "validation accuracy, last epoch"
 # How each language writes the caption, the table's head, the models and a finding.
 _ENGLISH = {
     "picture": "Validation accuracy of the five models after each epoch and after the last one",
-    "head": ("", "parameters", "training accuracy", "**validation accuracy**", "best epoch", "the note (best epoch)"),
+    "head": (
+        "",
+        "parameters",
+        "training accuracy",
+        "**validation accuracy**",
+        "at the best epoch",
+        "the note, at the best",
+    ),
     "models": statistics.NAMES,
     "caption": "All {images:,} training images of CIFAR-10, {replicates}, {teacher} epochs for the teacher, {student} "
-    "for each student, trained in {precision} on {device} ({threads} threads) in {hours:.1f} hours a replicate. "
-    "“Validation” is the test split, as in the note; the headline number is the last epoch's, which nobody chose. ± is "
-    "a 95 % interval over {n:,} {source}.",
+    "for each student, {hint} more for stage one, trained in {precision} on {device} ({threads} threads) in "
+    "{hours:.1f} hours a replicate. “Validation” is the test split, as in the note; the headline number is the last "
+    "epoch's, which nobody chose. ± is a 95 % interval over {n:,} {source}.",
     "replicates": ("1 replicate", "{} replicates"),
     "source": {"seeds": "seeds", "test images": "test images"},
 }
 _CHINESE = {
     "picture": "五个模型每个 epoch 之后以及训练结束时的验证准确率",
-    "head": ("", "参数量", "训练准确率", "**验证准确率**", "最佳 epoch", "实验笔记（最佳 epoch）"),
+    "head": ("", "参数量", "训练准确率", "**验证准确率**", "最佳 epoch 的验证准确率", "实验笔记（最佳 epoch）"),
     "models": {
         "teacher": "教师",
         "baseline": "基线",
@@ -37,16 +44,17 @@ _CHINESE = {
         "exp2": "学生（实验二）",
     },
     "caption": "CIFAR-10 全部 {images:,} 张训练图像，{replicates}；教师训练 {teacher} 个 epoch，每个学生 {student} 个，"
-    "在 {device}（{threads} 线程）上以 {precision} 训练，每次实验 {hours:.1f} 小时。与笔记一样，“验证”指测试集；主要"
-    "数字取最后一个 epoch，没有经过挑选。± 为 95 % 置信区间（基于 {n:,} {source}）。",
-    "replicates": ("1 次实验", "{} 次重复实验"),
+    "第一阶段另外 {hint} 个，在 {device}（{threads} 线程）上以 {precision} 训练，每次重复 {hours:.1f} 小时。与笔记"
+    "一样，“验证”指测试集；主要结果取最后一个 epoch，没有经过挑选。± 为 95 % 置信区间（基于 {n:,} {source}）。",
+    "replicates": ("1 次重复", "{} 次重复"),
     "source": {"seeds": "个随机种子", "test images": "张测试图像"},
 }
+_CHINESE_PROSE = {"baseline": "基线", "distill": "仅蒸馏的学生", "exp1": "实验一", "exp2": "实验二"}
 _CHINESE_VERDICTS = {"gap": "有差距", "no gap": "没有差距", "undecided": "无法判定"}
 
 
 def results(replicates: Replicates, language: str, seconds: float) -> str:
-    """Picture, table and three findings as Markdown.
+    """Picture, table, the answer and three findings as Markdown.
 
     Args:
         replicates: the records.
@@ -67,6 +75,7 @@ def results(replicates: Replicates, language: str, seconds: float) -> str:
         replicates=words["replicates"][len(replicates) > 1].format(len(replicates)),
         teacher=first["teacher"].settings["epochs"],
         student=first["exp2"].settings["epochs"],
+        hint=first["hint"].settings["epochs"],
         precision=_machine(replicates, "precision"),
         device=_machine(replicates, "device"),
         threads=_machine(replicates, "threads"),
@@ -74,6 +83,7 @@ def results(replicates: Replicates, language: str, seconds: float) -> str:
         n=estimate.n,
         source=words["source"][estimate.source],
     )
+    effect = {"en": statistics.effect_of_the_matrix, "zh": _effect_in_chinese}[language]
     compare = {"en": statistics.compare, "zh": _compare_in_chinese}[language]
     return "\n".join(
         [
@@ -82,6 +92,8 @@ def results(replicates: Replicates, language: str, seconds: float) -> str:
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
             caption,
+            "",
+            f"**{effect(replicates)}**",
             "",
             *(f"- {compare(replicates, first, second)}" for first, second in statistics.ANSWER),
         ]
@@ -94,18 +106,33 @@ def _machine(replicates: Replicates, key: str) -> str:
     return " / ".join(sorted(values))
 
 
+def _effect_in_chinese(replicates: Replicates) -> str:
+    """`statistics.effect_of_the_matrix` in Chinese."""
+    makes = {"gap": "造成差距", "no gap": "不造成差距", "undecided": "是否造成差距无法判定"}
+    frozen, trained_on = (statistics.difference(replicates, run, "distill") for run in ("exp1", "exp2"))
+    return (
+        f"若冻结由它引导的层，额外的矩阵{makes[statistics.verdict(frozen)]}：实验一{_distance(frozen, 'distill')}；"
+        f"若继续训练整个网络，则{makes[statistics.verdict(trained_on)]}：实验二{_distance(trained_on, 'distill')}。"
+    )
+
+
 def _compare_in_chinese(replicates: Replicates, first: str, second: str) -> str:
     """`statistics.compare` in Chinese."""
     estimate = statistics.difference(replicates, first, second)
-    names = {"baseline": "基线", "distill": "仅蒸馏的学生", "exp1": "实验一", "exp2": "实验二"}
-    size = f"{abs(estimate.mean):.2f}"
-    other = names[second]
-    where = f"与{other}持平" if float(size) == 0 else f"比{other}{'高' if estimate.mean > 0 else '低'} {size} 个百分点"
     return (
-        f"{names[first]}的测试准确率{where}（95 % 置信区间 {statistics.signed(estimate.low)} 至 "
-        f"{statistics.signed(estimate.high)}，基于 {estimate.n:,} {_CHINESE['source'][estimate.source]}）：按 "
-        f"{statistics.GAP} 个百分点的规则，{_CHINESE_VERDICTS[statistics.verdict(estimate)]}。"
+        f"{_CHINESE_PROSE[first]}的测试准确率{_distance(estimate, second)}（95 % 置信区间 "
+        f"{statistics.signed(estimate.low)} 至 {statistics.signed(estimate.high)}，基于 {estimate.n:,} "
+        f"{_CHINESE['source'][estimate.source]}）：按 {statistics.GAP} 个百分点的规则，"
+        f"{_CHINESE_VERDICTS[statistics.verdict(estimate)]}。"
     )
+
+
+def _distance(estimate: Estimate, other: str) -> str:
+    """Where a run stands beside the ``other``, in Chinese."""
+    size = f"{abs(estimate.mean):.2f}"
+    if float(size) == 0:
+        return f"与{_CHINESE_PROSE[other]}持平"
+    return f"比{_CHINESE_PROSE[other]}{'高' if estimate.mean > 0 else '低'} {size} 个百分点"
 
 
 def update(text: str, new: str) -> str:

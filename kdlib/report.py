@@ -39,7 +39,8 @@ def banner(profile: Profile) -> Markdown:
         return Markdown(f"> ⚠️ **{_DIGITS}** (profile `{profile.name}`)")
     images = "all 50,000" if profile.train_images is None else f"{profile.train_images:,} of the 50,000"
     text = f"Profile `{profile.name}`: {images} training images of CIFAR-10"
-    text += f", {profile.teacher.epochs} epochs for the teacher, {profile.student.epochs} for each student."
+    text += f", {profile.teacher.epochs} epochs for the teacher, {profile.student.epochs} for each student, "
+    text += f"{profile.hint.epochs} more for stage one."
     if profile.changes:
         changes = ", ".join(f"{name} {value:g}" for name, value in profile.changes)
         text += f" **Changed: {changes}**; stored under a name of its own."
@@ -51,8 +52,9 @@ def answer(notebook: str) -> Markdown:
     try:
         replicates = records.load_all(profiles.load("full"))
     except NotTrained:
-        return Markdown("**Answer.** There is no published run yet; what this run found stands at the end.")
-    return Markdown(f"**Answer** (published run). {' '.join(sentences(notebook, replicates))}")
+        return Markdown("**Answer.** There is no published run yet; what this replicate found stands at the end.")
+    run = f"published run, mean of {len(replicates)} replicates" if len(replicates) > 1 else "published run"
+    return Markdown(f"**Answer** ({run}). {' '.join(sentences(notebook, replicates))}")
 
 
 def found(notebook: str, *new: Record) -> Markdown:
@@ -72,7 +74,7 @@ def sentences(notebook: str, replicates: Replicates) -> list[str]:
     """What the records say of a notebook's question; comparisons with runs that are not there are left out."""
     if notebook == ANALYSIS:
         return [
-            statistics.stage_one(replicates),
+            statistics.effect_of_the_matrix(replicates),
             *(statistics.compare(replicates, *pair) for pair in statistics.ANSWER),
             statistics.ordering(replicates),
         ]

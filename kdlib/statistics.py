@@ -6,7 +6,7 @@ differences between them are percentage points.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -41,9 +41,11 @@ COMPARISONS = (
     ("distill", "baseline"),
     ("exp2", "distill"),
     ("exp2", "baseline"),
+    ("distill", "exp1"),
+    ("baseline", "exp1"),
 )
 
-# Those of them that answer the note's question, and what hints and answers bring.
+# Those of them that stand for the study: what freezing costs, and what hints and the teacher's answers bring.
 ANSWER = (("exp2", "exp1"), ("exp2", "distill"), ("distill", "baseline"))
 
 # Rows of the summary table: decimals and unit.
@@ -183,9 +185,10 @@ def agreement(first: Record, second: Record) -> float:
 
 
 def better_classes(student: Record, teacher: Record) -> pd.DataFrame:
-    """The classes in which ``student`` beats ``teacher``: accuracies (%) and their difference (points)."""
+    """The classes in which ``student`` beats ``teacher``: accuracies (%), their difference (points), McNemar's p."""
     table = pd.DataFrame({"student (%)": per_class(student), "teacher (%)": per_class(teacher)})
     table["difference (points)"] = table["student (%)"] - table["teacher (%)"]
+    table["McNemar's p"] = [_mcnemar(student, teacher, of_class).p for of_class in range(len(student.classes))]
     return table[table["difference (points)"] > 0].sort_values("difference (points)", ascending=False).round(2)
 
 
@@ -208,7 +211,11 @@ def mcnemar(first: Record, second: Record) -> McNemar:
     Raises:
         ValueError: the records are not of the same test images.
     """
-    only_first, only_second = _discordant(first, second)
+    return _mcnemar(first, second)
+
+
+def _mcnemar(first: Record, second: Record, of_class: int | None = None) -> McNemar:
+    only_first, only_second = _discordant(first, second, of_class)
     discordant = only_first + only_second
     p = stats.binomtest(only_first, discordant).pvalue if discordant else 1.0
     return McNemar(only_first, only_second, float(p))
@@ -387,6 +394,63 @@ def dynamics(replicates: Replicates) -> pd.DataFrame:
     )
 
 
+# What the note concludes of two models: by which measure, and which of them has more of it.
+_MEASURES = {
+    "validation accuracy (%)": (accuracy, ".2f"),
+    "training accuracy (%)": (training_accuracy, ".2f"),
+    "training loss": (lambda record: record.train["total"][-1], ".3f"),
+    "soft loss": (lambda record: record.train["soft"][-1], ".3f"),
+    "hard loss": (lambda record: record.train["hard"][-1], ".3f"),
+    "step-to-step swing of the loss": (swing, ".3f"),
+    "convergence epoch": (convergence_epoch, ".3g"),
+    "training − validation accuracy": (train_test_gap, ".2f"),
+}
+_CLAIMS = (
+    ("validation accuracy (%)", "teacher", ">", "baseline"),
+    ("training accuracy (%)", "teacher", ">", "baseline"),
+    ("training loss", "teacher", "<", "baseline"),
+    ("convergence epoch", "teacher", ">", "baseline"),
+    ("validation accuracy (%)", "exp2", ">", "exp1"),
+    ("training accuracy (%)", "exp2", ">", "exp1"),
+    ("training loss", "exp2", "<", "exp1"),
+    ("soft loss", "exp2", "<", "exp1"),
+    ("hard loss", "exp2", "<", "exp1"),
+    ("step-to-step swing of the loss", "exp2", "<", "exp1"),
+    ("convergence epoch", "exp2", ">", "exp1"),
+    ("validation accuracy (%)", "distill", ">", "baseline"),
+    ("validation accuracy (%)", "exp2", ">", "distill"),
+    ("validation accuracy (%)", "exp2", ">", "baseline"),
+    ("training accuracy (%)", "exp2", "=", "baseline"),
+    ("training − validation accuracy", "exp2", "<", "baseline"),
+)
+
+
+def conclusions(replicates: Replicates) -> pd.DataFrame:
+    """What the note concludes, as text, and whether it holds here, for the means over the seeds.
+
+    "holds" is "yes" or "no"; for validation accuracies "undecided" where the interval of the difference includes zero.
+    Accuracies within `GAP` points are equal where the note calls them so.
+    """
+    rows = []
+    for name, first, sign, second in _CLAIMS:
+        measure, digits = _MEASURES[name]
+        values = [_mean(replicates, run, measure) for run in (first, second)]
+        one, other = (f"{value:z{digits}}".replace("-", "−") for value in values)
+        equal = one == other or (sign == "=" and abs(values[0] - values[1]) <= GAP)
+        found = "=" if equal else "<" if values[0] < values[1] else ">"
+        estimate = difference(replicates, first, second)
+        unsure = measure is accuracy and estimate.low <= 0 <= estimate.high
+        rows.append(
+            {
+                "measure": name,
+                "the note": f"{NAMES[first]} {sign} {NAMES[second]}",
+                "here": f"{one} {found} {other}",
+                "holds": "undecided" if unsure else "yes" if found == sign else "no",
+            }
+        )
+    return pd.DataFrame(rows).set_index("measure")
+
+
 # Sentences. No sign is presupposed: each word follows from the numbers.
 
 _PROSE = {
@@ -397,34 +461,26 @@ _PROSE = {
     "exp2": "experiment 2",
 }
 
-# What `_details` can tell of a run: its value, how it is written, its unit, the words for less and more of it.
-_DETAILS = {
-    "training loss": (lambda record: record.train["total"][-1], ".3f", "", "lower", "higher"),
-    "soft loss": (lambda record: record.train["soft"][-1], ".3f", "", "lower", "higher"),
-    "hard loss": (lambda record: record.train["hard"][-1], ".3f", "", "lower", "higher"),
-    "training accuracy": (training_accuracy, ".2f", " %", "lower", "higher"),
-    "train–test gap": (train_test_gap, ".2f", " points", "lower", "higher"),
-    "step-to-step swing of the loss": (swing, ".3f", "", "smaller", "larger"),
-    "convergence epoch": (convergence_epoch, ".3g", "", "sooner", "later"),
-}
-
 
 def findings(replicates: Replicates) -> list[str]:
-    """What the records say of the note's three comparisons and of its ordering: short English sentences."""
+    """What the records say of the note's question, of its comparisons and of its ordering: short English sentences."""
     return [
-        compare(replicates, "teacher", "baseline"),
-        _details(replicates, "teacher", "baseline",
-                 "training loss", "training accuracy", "train–test gap", "convergence epoch"),
+        effect_of_the_matrix(replicates),
         stage_one(replicates),
-        compare(replicates, "exp2", "exp1"),
-        _details(replicates, "exp2", "exp1", "training loss", "soft loss", "hard loss", "training accuracy"),
-        _details(replicates, "exp1", "exp2", "step-to-step swing of the loss", "convergence epoch"),
-        compare(replicates, "distill", "baseline"),
-        compare(replicates, "exp2", "distill"),
-        compare(replicates, "exp2", "baseline"),
-        _details(replicates, "exp2", "baseline", "training accuracy", "train–test gap"),
+        *(compare(replicates, *pair) for pair in COMPARISONS),
         ordering(replicates),
-    ]  # fmt: skip
+    ]
+
+
+def effect_of_the_matrix(replicates: Replicates) -> str:
+    """The answer to the note's question: what the regressor changes, beside distillation without it."""
+    makes = {"gap": "makes a gap", "no gap": "makes no gap", "undecided": "makes a difference that stays undecided"}
+    frozen, trained_on = (difference(replicates, run, "distill") for run in ("exp1", "exp2"))
+    return (
+        f"Where the layers it taught are frozen, the extra matrix {makes[verdict(frozen)]}: experiment 1 is "
+        f"{_distance(frozen)} the distilled student. Where everything is trained on, it {makes[verdict(trained_on)]}: "
+        f"experiment 2 is {_distance(trained_on)} the distilled student."
+    )
 
 
 def headline(replicates: Replicates, run: str) -> str:
@@ -440,25 +496,27 @@ def headline(replicates: Replicates, run: str) -> str:
 def compare(replicates: Replicates, first: str, second: str) -> str:
     """One sentence: by how much run ``first`` is above or below run ``second``, and the verdict."""
     estimate = difference(replicates, first, second)
-    size = f"{abs(estimate.mean):.2f}"
-    where = "level with" if float(size) == 0 else f"{size} points {'above' if estimate.mean > 0 else 'below'}"
     outcome = "a gap" if verdict(estimate) == "gap" else verdict(estimate)
     return _sentence(
-        f"{_PROSE[first]} is {where} {_PROSE[second]} in test accuracy (95 % interval {signed(estimate.low)} to "
-        f"{signed(estimate.high)} over {estimate.n:,} {estimate.source}): {outcome} by the {GAP}-point rule."
+        f"{_PROSE[first]} is {_distance(estimate)} {_PROSE[second]} in test accuracy (95 % interval "
+        f"{signed(estimate.low)} to {signed(estimate.high)} over {estimate.n:,} {estimate.source}): {outcome} by the "
+        f"{GAP}-point rule."
     )
 
 
 def ordering(replicates: Replicates) -> str:
-    """Whether the note's ordering of the four small networks holds here, and their test accuracies, best first."""
+    """Whether the note's ordering of the four small networks holds here, and which neighbours the intervals part."""
     means = {model: _mean(replicates, model, accuracy) for model in MODELS if model != "teacher"}
     count = sum(_is_ordered({model: accuracy(runs[model]) for model in means}) for runs in replicates.values())
     order = sorted(means, key=means.get, reverse=True)
     here = ", ".join(f"{_PROSE[model]} {means[model]:.2f} %" for model in order)
     everywhere = f" It holds in {count} of {len(replicates)} replicates." if len(replicates) > 1 else ""
+    alike = [pair for pair in pairwise(order) if difference(replicates, *pair).low <= 0]
+    unsure = " and of ".join(f"{_PROSE[first]} over {_PROSE[second]}" for first, second in alike)
+    doubt = f" The lead of {unsure} may be chance: the 95 % interval includes zero." if alike else ""
     return (
         "The note's ordering (experiment 2 > distilled student ≥ baseline > experiment 1) "
-        f"{'holds' if _is_ordered(means) else 'does not hold'} for the mean test accuracies: {here}.{everywhere}"
+        f"{'holds' if _is_ordered(means) else 'does not hold'} for the mean test accuracies: {here}.{everywhere}{doubt}"
     )
 
 
@@ -478,16 +536,10 @@ def stage_one(replicates: Replicates) -> str:
     )
 
 
-def _details(replicates: Replicates, first: str, second: str, *measures: str) -> str:
-    parts = []
-    for name in measures:
-        measure, digits, unit, less, more = _DETAILS[name]
-        values = _mean(replicates, first, measure), _mean(replicates, second, measure)
-        one, other = (f"{value:z{digits}}".replace("-", "−") for value in values)
-        # What looks equal in print is called so.
-        word = "equal" if one == other else less if values[0] < values[1] else more
-        parts.append(f"{name} {one} against {other}{unit} ({word})")
-    return _sentence(f"{_PROSE[first]} compared with {_PROSE[second]}: {', '.join(parts)}.")
+def _distance(estimate: Estimate) -> str:
+    """Where the first of two runs stands: "1.84 points above", or "level with" where that is 0.00."""
+    size = f"{abs(estimate.mean):.2f}"
+    return "level with" if float(size) == 0 else f"{size} points {'above' if estimate.mean > 0 else 'below'}"
 
 
 def _is_ordered(accuracies: Mapping[str, float]) -> bool:
@@ -543,9 +595,10 @@ def _check_same_images(first: Record, second: Record) -> None:
         raise ValueError(f"{first.run} and {second.run} were not tested on the same images: they cannot be paired.")
 
 
-def _discordant(first: Record, second: Record) -> tuple[int, int]:
-    """Test images that only ``first``, and that only ``second``, classifies correctly."""
+def _discordant(first: Record, second: Record, of_class: int | None = None) -> tuple[int, int]:
+    """Test images, of one class or of all, that only ``first``, and that only ``second``, classifies correctly."""
     _check_same_images(first, second)
     labels = _classes(first.labels)
     right, other = _classes(first.predictions) == labels, _classes(second.predictions) == labels
-    return int((right & ~other).sum()), int((~right & other).sum())
+    counted = True if of_class is None else labels == of_class
+    return int((right & ~other & counted).sum()), int((~right & other & counted).sum())

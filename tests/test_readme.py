@@ -15,6 +15,7 @@ def test_results_show_every_model_beside_the_note():
     row = next(line for line in lines if line.startswith("| student (exp. 2) |"))
     assert f"**{statistics.final_accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
+    assert f"**{statistics.effect_of_the_matrix(made)}**" in lines
     assert lines[-3:] == [f"- {statistics.compare(made, *pair)}" for pair in statistics.ANSWER]
 
 
@@ -31,11 +32,24 @@ def test_chinese_findings_follow_from_the_numbers(accuracies, said):
     assert first.startswith("- 实验二的测试准确率") and all(part in first for part in said)
 
 
+@pytest.mark.parametrize(
+    ("exp1", "exp2", "said"),
+    [
+        (87.05, 90.03, ("矩阵造成差距：实验一比仅蒸馏的学生低 2.93 个", "则不造成差距：实验二与仅蒸馏的学生持平")),
+        (93.05, 90.8, ("造成差距：实验一比仅蒸馏的学生高 3.07 个", "无法判定：实验二比仅蒸馏的学生高 0.77 个")),
+    ],
+)  # fmt: skip
+def test_chinese_answer_follows_from_the_numbers(exp1, exp2, said):
+    made = replicates(5, accuracies={"exp1": exp1, "exp2": exp2, "distill": 90.0})
+    (answer,) = [line for line in readme.results(made, "zh", 3600).splitlines() if line.startswith("**")]
+    assert all(part in answer for part in said)
+
+
 def test_both_languages_give_the_same_numbers():
     texts = [readme.results(replicates(3), language, 5000) for language in ("en", "zh")]
     tables = [[re.findall(r"\d+\.\d+", line) for line in text.splitlines() if line.startswith("|")] for text in texts]
     assert tables[0] == tables[1]
-    assert "in 1.4 hours a replicate" in texts[0] and "每次实验 1.4 小时" in texts[1]
+    assert "in 1.4 hours a replicate" in texts[0] and "每次重复 1.4 小时" in texts[1]
 
 
 def test_training_time_is_that_of_all_runs_of_a_replicate_in_the_mean(project):
