@@ -1,18 +1,24 @@
 # The report as a graph: which notebook needs which. `make report` runs it here; the same file runs on a
 # cluster through Snakemake's executor plugins (see the README).
+import os
 import sys
 from pathlib import Path
 
 PROFILE = config.get("profile", "quick")
-BUILD = f"build/{PROFILE}"
+ROOT = Path(os.environ.get("KDLIB_ROOT") or ".")
+BUILD = str(ROOT / "build" / PROFILE)
 
 
 def archived(seed):
     """Whether a replicate is published as records alone: the analysis has all it needs of it."""
-    folder = Path(f"results/full/seed{seed}")
+    folder = ROOT / f"results/full/seed{seed}"
     return PROFILE == "full" and any(folder.glob("*.json")) and not any(folder.glob("*.safetensors"))
 
 
+# Records that no notebook here makes: where they change, what the notebooks say of the published run does.
+ARCHIVED = [
+    str(path) for path in sorted((ROOT / "results/full").glob("seed*/*.json")) if archived(path.parent.name[4:])
+]
 SEEDS = [seed for seed in range(int(config.get("seeds", 1))) if not archived(seed)]
 
 # Notebooks of one replicate, and those that must have run before. Stage one is trained in 04_exp1 and
@@ -29,7 +35,8 @@ ANALYSIS = f"{BUILD}/06_analysis.ipynb"
 SOURCES = sorted(str(path) for path in Path("kdlib").glob("*.py"))
 
 # One training fills the machine, and several at once only slow each other; but not with images as few as the digits.
-THREADS = 1 if PROFILE == "smoke" else workflow.cores
+# On a cluster the cores of a machine are not known here.
+THREADS = 1 if PROFILE == "smoke" else workflow.resource_settings.cores or 8
 
 # Everything runs in the environment that Snakemake runs in, whether that is activated or not.
 PYTHON = sys.executable
@@ -65,6 +72,7 @@ rule notebook:
         f"{BUILD}/data.ready",
         lambda wildcards: [f"{BUILD}/seed{wildcards.seed}/{name}.ipynb" for name in NEEDS[wildcards.name]],
         SOURCES,
+        ARCHIVED,
         notebook="notebooks/{name}.ipynb",
     output:
         f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
@@ -77,6 +85,7 @@ rule analysis:
     input:
         REPLICATES,
         SOURCES,
+        ARCHIVED,
         notebook="notebooks/06_analysis.ipynb",
     output:
         ANALYSIS,

@@ -66,3 +66,44 @@ def test_a_replicate_published_without_weights_is_not_run_again(project):
     planned = snakemake(project, config=("profile=full", "seeds=3"), options=["--summary"])
     assert planned.returncode == 0
     assert [f"build/full/seed{seed}/" in planned.stdout for seed in range(3)] == [True, False, True]
+
+
+def test_what_tells_of_the_published_run_runs_again_when_records_come(project):
+    build = project / "build/full"
+    (build / "seed0").mkdir(parents=True)
+    for name in ("data.ready", "06_analysis.ipynb", *(f"seed0/{name}.ipynb" for name in NAMES[:-1])):
+        (build / name).touch()
+
+    def to_do():
+        targets = ["build/full/06_analysis.ipynb", *(f"build/full/seed0/{name}.ipynb" for name in NAMES[:-1])]
+        return snakemake(project, *targets, config=("profile=full", "seeds=2"), options=["--summary"]).stdout
+
+    (project / "results/full/seed1").mkdir(parents=True)
+    assert "update pending" not in to_do()
+    (project / "results/full/seed1/teacher.json").touch()
+    assert to_do().count("update pending") == len(NAMES)
+
+
+def test_everything_goes_where_kdlib_root_says(project, monkeypatch):
+    elsewhere = project / "elsewhere"
+    monkeypatch.setenv("KDLIB_ROOT", str(elsewhere))
+    result = snakemake(project, f"{elsewhere}/build/smoke/seed0/02_baseline.ipynb")
+    assert result.returncode == 0 and (elsewhere / "build/smoke/seed0/02_baseline.ipynb").exists()
+    assert not (project / "build").exists()
+
+
+CLUSTER = """
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, ResourceSettings
+
+with SnakemakeApi() as api:
+    workflow = api.workflow(
+        resource_settings=ResourceSettings(nodes=5), config_settings=ConfigSettings(config={"profile": "full"})
+    )
+    workflow.dag().summary()
+"""
+
+
+def test_graph_is_made_without_knowing_a_clusters_cores(project):
+    result = subprocess.run([sys.executable, "-c", CLUSTER], cwd=project, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and "build/full/seed0/01_teacher.ipynb" in result.stdout, result.stderr
