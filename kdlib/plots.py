@@ -8,6 +8,7 @@ from, in red if that is not CIFAR-10.
 import io
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +20,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from kdlib import records, statistics, storage
+from kdlib import statistics, storage
 from kdlib.datasets import Data
 from kdlib.records import Record
 from kdlib.statistics import MODELS, NAMES, Replicates
@@ -51,8 +52,8 @@ _LOOK = {
 }
 
 
-def save(figure: Figure, profile_name: str, name: str) -> Figure:
-    """Write ``figure`` as PNG into the profile's folder of figures, atomically; return it, to be shown.
+def save(figure: Figure, folder: Path, name: str) -> Figure:
+    """Write ``figure`` as PNG into ``folder``, atomically; return it, to be shown.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -60,7 +61,7 @@ def save(figure: Figure, profile_name: str, name: str) -> Figure:
     content = io.BytesIO()
     # Without matplotlib's version in it, the same records give the same file for longer.
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    storage.write_bytes(records.figures_folder(profile_name) / f"{name}.png", content.getvalue())
+    storage.write_bytes(folder / f"{name}.png", content.getvalue())
     return figure
 
 

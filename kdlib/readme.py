@@ -108,11 +108,11 @@ def _machine(replicates: Replicates, key: str) -> str:
 
 def _effect_in_chinese(replicates: Replicates) -> str:
     """`statistics.effect_of_the_matrix` in Chinese."""
-    makes = {"gap": "造成差距", "no gap": "不造成差距", "undecided": "是否造成差距无法判定"}
     frozen, trained_on = (statistics.difference(replicates, run, "distill") for run in ("exp1", "exp2"))
+    first, second = (_CHINESE_VERDICTS[statistics.verdict(estimate)] for estimate in (frozen, trained_on))
     return (
-        f"若冻结由它引导的层，额外的矩阵{makes[statistics.verdict(frozen)]}：实验一{_distance(frozen, 'distill')}；"
-        f"若继续训练整个网络，则{makes[statistics.verdict(trained_on)]}：实验二{_distance(trained_on, 'distill')}。"
+        f"若冻结经由额外的矩阵学到的层，与没有该矩阵的仅蒸馏学生相比{first}：实验一{_distance(frozen, 'distill')}；"
+        f"若继续训练整个网络，则{second}：实验二{_distance(trained_on, 'distill')}。"
     )
 
 
@@ -139,8 +139,8 @@ def update(text: str, new: str) -> str:
     """``text`` with ``new`` between the two marks. Raises ``ValueError`` if they are not there, once and in order."""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"The marks {START!r} and {END!r} are missing: put them back where the results belong.")
+    if not start or not end or START in rest or END in before + after:
+        raise ValueError(f"The marks {START!r} and {END!r} must stand in it once: put them where the results belong.")
     return f"{before}{START}\n{new}\n{END}{after}"
 
 

@@ -68,6 +68,7 @@ class Record:
         machine: device, threads, precision, library versions. Not part of what makes runs the same.
         parameters, multiplications: of the network, the latter for one image.
         weights: digest of the stored weights. teacher: the digest of the teacher's, or None.
+        after: the digest of the weights that stage one left, where training went on from them, or None.
         steps: {loss name: value at each step} on training batches.
         train, test: {name: value after each epoch}; losses, and "accuracy" in percent where there are
             class scores. Training values are means over the epoch's augmented batches.
@@ -86,6 +87,7 @@ class Record:
     multiplications: int
     weights: str
     teacher: str | None
+    after: str | None
     steps: dict[str, list[float]]
     train: dict[str, list[float]]
     test: dict[str, list[float]]
@@ -122,8 +124,9 @@ def _problem(content: Mapping[str, Any]) -> str | None:
     """What is wrong with the fields of a record, or None."""
     kinds = {
         "run": str, "profile": str, "seed": int, "dataset": str, "classes": list, "settings": dict, "machine": dict,
-        "parameters": int, "multiplications": int, "weights": str, "teacher": str | None, "steps": dict,
-        "train": dict, "test": dict, "labels": str, "predictions": str, "calibration": dict, "format": int,
+        "parameters": int, "multiplications": int, "weights": str, "teacher": str | None, "after": str | None,
+        "steps": dict, "train": dict, "test": dict, "labels": str, "predictions": str, "calibration": dict,
+        "format": int,
     }  # fmt: skip
     if set(content) != set(kinds):
         return f"fields missing or unknown: {', '.join(sorted(set(content) ^ set(kinds)))}"
@@ -209,13 +212,13 @@ class Run:
         """Fill ``modules`` with the stored weights, whose digest must be ``expected``.
 
         Raises:
-            NotTrained: the weights file is missing.
+            NotTrained: the weights file is missing, or not published with its record.
             StorageError: it is damaged, of another run or of another network.
         """
         try:
             tensors, _ = storage.read_tensors(self.weights_path)
         except FileNotFoundError:
-            raise NotTrained(self._missing()) from None
+            raise NotTrained(self._weights_missing()) from None
         if storage.digest(tensors) != expected:
             raise StorageError(
                 f"{self.weights_path} does not belong to {self.record_path.name}: delete both and run "
@@ -231,6 +234,14 @@ class Run:
     def _missing(self) -> str:
         what = f"profile {self.replicate.profile.name}, seed {self.replicate.seed}"
         return f"There is no trained {self.name} ({what}): run {self.notebook} first."
+
+    def _weights_missing(self) -> str:
+        if not self.record_path.exists():
+            return self._missing()
+        # A replicate that is published as records alone has no weights at all: its runs need each other's.
+        alone = any(self.replicate.folder.glob("*.safetensors"))
+        old = self.record_path if alone else self.replicate.folder
+        return f"{self.weights_path} is missing though its record is there: delete {old} to train it again."
 
 
 @dataclass(frozen=True)
@@ -251,6 +262,13 @@ class Replicate:
     @property
     def folder(self) -> Path:
         return results_folder(self.profile.name) / f"seed{self.seed}"
+
+    @property
+    def figures(self) -> Path:
+        """Where its pictures lie: those of seed 0 are the report's, and no other seed's take their place."""
+        if self.seed == 0:
+            return figures_folder(self.profile.name)
+        return build_folder(self.profile.name) / "figures" / f"seed{self.seed}"
 
     def run(self, name: str) -> Run:
         """The run called ``name`` with the profile's own settings."""
@@ -274,24 +292,48 @@ class Replicate:
         return model.eval()
 
 
-def load_all(profile: Profile) -> dict[int, dict[str, Record]]:
+def load_all(profile: Profile, including: int | None = None) -> dict[int, dict[str, Record]]:
     """Every standard record of a profile: {seed: {run name: record}}, complete replicates only.
 
+    Args:
+        profile: the profile.
+        including: a seed whose replicate must be among them.
+
     Raises:
-        NotTrained: no replicate is complete; the message names what is missing.
-        StorageError: a record is damaged.
+        NotTrained: no replicate is complete, or not that of ``including``; the message names what is missing.
+        StorageError: a record is damaged, or the replicates were trained with different settings.
     """
-    replicates = {}
-    missing = f"No notebook was run with profile {profile.name}: run 01_teacher first."
-    for folder in sorted(results_folder(profile.name).glob("seed*"), key=lambda path: int(path.name[4:])):
-        replicate = Replicate(profile, int(folder.name[4:]))
+    replicates: dict[int, dict[str, Record]] = {}
+    missing: dict[int, NotTrained] = {}
+    names = [path.name.removeprefix("seed") for path in results_folder(profile.name).glob("seed*")]
+    seeds = {int(name) for name in names if name.isdecimal()} | ({including} - {None})
+    for seed in sorted(seeds):
+        replicate = Replicate(profile, seed)
         try:
-            replicates[replicate.seed] = {name: replicate.run(name).record() for name in RUNS}
+            replicates[seed] = {name: replicate.run(name).record() for name in RUNS}
         except NotTrained as error:
-            missing = str(error)
+            missing[seed] = error
+    if including in missing:
+        raise missing[including]
     if not replicates:
-        raise NotTrained(missing)
+        nothing = NotTrained(f"No notebook was run with profile {profile.name}: run 01_teacher first.")
+        raise next(iter(missing.values()), nothing)
+    _check_alike(profile, replicates)
     return replicates
+
+
+def _check_alike(profile: Profile, replicates: Mapping[int, Mapping[str, Record]]) -> None:
+    """Refuse replicates of which a mean would say nothing."""
+    first, *others = replicates
+    for seed in others:
+        for name, record in replicates[seed].items():
+            other = replicates[first][name]
+            if (record.dataset, record.settings) != (other.dataset, other.settings):
+                old = Replicate(profile, seed).folder
+                raise StorageError(
+                    f"{name} was trained with other settings for seed {seed} than for seed {first}: delete {old} or "
+                    f"{Replicate(profile, first).folder}, whichever is out of date."
+                )
 
 
 def load_variants(profile: Profile, seed: int) -> list[Record]:

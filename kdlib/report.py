@@ -183,8 +183,10 @@ def main() -> None:
     """See the module's documentation."""
     parser = argparse.ArgumentParser(prog="python -m kdlib.report", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["choose", "summary", "publish"])
-    parser.add_argument("profile", nargs="?")
+    parser.add_argument("profile", nargs="?", help="may be left out for choose")
     arguments = parser.parse_args()
+    if arguments.profile is None and arguments.action != "choose":
+        parser.error(f"{arguments.action} needs a profile: {', '.join(profiles.PROFILES)}.")
     action = {"choose": choose, "summary": summary, "publish": publish}[arguments.action]
     try:
         result = action(arguments.profile)

@@ -41,11 +41,19 @@ class TrainingError(RuntimeError):
     """Training cannot start, go on or be reused. The message says why and what to do."""
 
 
-def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, precision: str = "auto") -> Record:
+def fit(
+    objective: Objective,
+    data: Data,
+    schedule: Schedule,
+    run: Run,
+    *,
+    after: Record | None = None,
+    precision: str = "auto",
+) -> Record:
     """Train ``objective`` on ``data``, or load what an earlier call trained; write and return the record.
 
     Called again after a kill it goes on from the last epoch's checkpoint; called again after it finished
-    it loads the weights and returns the record. The modules of the objective are changed in place. Equal
+    it loads the weights and returns the record. The modules of the objective are changed in place. On CPUs, equal
     seeds, settings, machines and thread counts give equal bits.
 
     Args:
@@ -53,16 +61,18 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
         data: the data set, on the device that trains.
         schedule: epochs, learning rate, weight decay, batch size.
         run: whose record and weights are written; its seed decides the order and augmentation of images.
+        after: the record of stage one, where the objective's modules are those that it trained.
         precision: of training: "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware multiplies
             it natively. Tests are made in float32.
 
     Raises:
         TrainingError: the loss is not finite, or an earlier record or checkpoint was made with other settings.
+        NotTrained: there is a record, but not its weights.
         StorageError: a record or weights file is damaged, or the disk is full.
         BusyError: another process trains this run.
         ValueError: the batch size or the precision is impossible.
     """
-    training = _Training(objective, data, schedule, run, precision)
+    training = _Training(objective, data, schedule, run, after, precision)
     with run.lock():
         try:
             record = run.record()
@@ -91,7 +101,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
         capabilities = torch.cpu.get_capabilities()
         native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     else:
-        native = torch.cuda.is_bf16_supported()
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if native else "float32"
 
 
@@ -112,12 +122,14 @@ def describe_machine(device: torch.device, precision: str) -> dict[str, Any]:
 
 
 @torch.no_grad()
+@torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 def evaluate(
     objective: Objective, data: Data, answers: Answers | None = None
 ) -> tuple[dict[str, float], Tensor | None]:
     """Losses and accuracy of ``objective`` on the test split, in evaluation mode.
 
-    In float32, however the model was trained: so another machine finds the same, but for rounding.
+    In float32, however the model was trained, and without TF32, which GPUs take for it unless told: so another
+    machine finds the same, but for rounding.
 
     Args:
         answers: where to read, or else keep, what the teacher says of the test images.
@@ -164,7 +176,9 @@ def _with_targets(
 class _Training:
     """One run on its way from its first step, or its last checkpoint, to its record."""
 
-    def __init__(self, objective: Objective, data: Data, schedule: Schedule, run: Run, precision: str):
+    def __init__(
+        self, objective: Objective, data: Data, schedule: Schedule, run: Run, after: Record | None, precision: str
+    ):
         self.objective, self.data, self.schedule, self.run = objective, data, schedule, run
         self.settings = {
             **dataclasses.asdict(schedule),
@@ -172,8 +186,9 @@ class _Training:
             "train_images": len(data.train_labels),
         }
         self.teacher = None if objective.teacher is None else records.weights_digest({"model": objective.teacher})
+        self.after = None if after is None else after.weights
         # Two runs are the same if these are.
-        self.identity = {"dataset": data.name, "teacher": self.teacher, **self.settings}
+        self.identity = {"dataset": data.name, "teacher": self.teacher, "after": self.after, **self.settings}
         self.device = data.device
         self.precision = choose_precision(precision, self.device)
         self.parameters = {
@@ -204,12 +219,8 @@ class _Training:
     def reuse(self, record: Record) -> Record:
         """Load what an earlier call trained, if it is the same run."""
         path = self.run.record_path
-        found = {"dataset": record.dataset, "teacher": record.teacher, **record.settings}
+        found = {"dataset": record.dataset, "teacher": record.teacher, "after": record.after, **record.settings}
         _check_identity(found, self.identity, path, self.run)
-        if not self.run.weights_path.exists():
-            raise TrainingError(
-                f"{self.run.weights_path} is missing though its record is there: delete {path} to train it again."
-            )
         self.run.load_weights(self.objective.modules, record.weights)
         print(f"{self.run}  trained before: loaded from {path.parent.relative_to(records.root())}")
         return record
@@ -355,6 +366,7 @@ class _Training:
             multiplications=models.count_multiplications(model),
             weights=self.run.save_weights(self.objective.modules),
             teacher=self.teacher,
+            after=self.after,
             **{part: _rounded(self.history[part]) for part in ("steps", "train", "test")},
             **tested,
         )
@@ -408,9 +420,10 @@ class _Progress:
 
 
 def _check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path, run: Run) -> None:
-    """Refuse what an earlier run with other settings or another teacher left behind."""
+    """Refuse what an earlier run with other settings, another teacher or another stage one left behind."""
+    digests = {"teacher": "another teacher", "after": "another stage one"}
     differences = [
-        "another teacher" if key == "teacher" else f"{key} {found.get(key)}, now {wanted.get(key)}"
+        digests[key] if key in digests else f"{key} {found.get(key)}, now {wanted.get(key)}"
         for key in sorted(found.keys() | wanted.keys())
         if found.get(key) != wanted.get(key)
     ]

@@ -55,6 +55,7 @@ def record(run="teacher", seed=0, *, accuracy=90.0, epochs=12, images=1000, r2=0
         "multiplications": 25_000_000,
         "weights": "",
         "teacher": None,
+        "after": None,
         "steps": {name: curve.tolist() for name, curve in steps.items()},
         "train": {name: curve.tolist() for name, curve in train.items()},
         "test": {name: curve.tolist() for name, curve in test.items()},

@@ -314,27 +314,22 @@ def test_images_of_a_class_with_too_few_leave_white(small_data):
 
 def test_save_writes_a_picture_at_print_resolution_and_returns_the_figure(project):
     figure = plots.differences(ONE)
-    assert plots.save(figure, "smoke", "06_differences") is figure
-    path = project / "build" / "smoke" / "figures" / "06_differences.png"
+    assert plots.save(figure, project / "figures", "06_differences") is figure
+    path = project / "figures" / "06_differences.png"
     with Image.open(path) as saved:
         assert saved.format == "PNG" and saved.width == plots.WIDTH * plots.DOTS_PER_INCH
         assert round(saved.info["dpi"][0]) == 200
         assert "Software" not in saved.info
     first = path.read_bytes()
-    plots.save(plots.differences(ONE), "smoke", "06_differences")
+    plots.save(plots.differences(ONE), project / "figures", "06_differences")
     assert path.read_bytes() == first
     assert [file.name for file in path.parent.iterdir()] == ["06_differences.png"]
 
 
-def test_only_the_full_profile_writes_the_published_figures(project):
-    plots.save(plots.agreement(RUNS), "full", "agreement")
-    assert (project / "figures" / "agreement.png").is_file()
-
-
-def test_a_notebook_shows_a_returned_figure_once():
+def test_a_notebook_shows_a_returned_figure_once(project):
     cells = [
-        "from factories import record\nfrom kdlib import plots\nplots.four_plots(record())",
-        "shown = plots.save(plots.per_class(record()), 'smoke', 'per_class')",
+        "from pathlib import Path\nfrom factories import record\nfrom kdlib import plots\nplots.four_plots(record())",
+        f"shown = plots.save(plots.per_class(record()), Path({str(project)!r}), 'per_class')",
         "shown",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

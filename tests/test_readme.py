@@ -35,8 +35,8 @@ def test_chinese_findings_follow_from_the_numbers(accuracies, said):
 @pytest.mark.parametrize(
     ("exp1", "exp2", "said"),
     [
-        (87.05, 90.03, ("矩阵造成差距：实验一比仅蒸馏的学生低 2.93 个", "则不造成差距：实验二与仅蒸馏的学生持平")),
-        (93.05, 90.8, ("造成差距：实验一比仅蒸馏的学生高 3.07 个", "无法判定：实验二比仅蒸馏的学生高 0.77 个")),
+        (87.05, 90.03, ("有差距：实验一比仅蒸馏的学生低 2.93 个", "则没有差距：实验二与仅蒸馏的学生持平")),
+        (93.05, 90.8, ("有差距：实验一比仅蒸馏的学生高 3.07 个", "则无法判定：实验二比仅蒸馏的学生高 0.77 个")),
     ],
 )  # fmt: skip
 def test_chinese_answer_follows_from_the_numbers(exp1, exp2, said):
@@ -66,6 +66,10 @@ def test_only_what_stands_between_the_marks_is_replaced():
     assert readme.update(readme.update(text, "new"), "newer") == readme.update(text, "newer")
 
 
-def test_missing_marks_are_named():
-    with pytest.raises(ValueError, match=r"^The marks .* are missing: put them back"):
-        readme.update("no marks", "new")
+@pytest.mark.parametrize(
+    "text",
+    ["no marks", readme.START, readme.END + readme.START, 2 * readme.START + readme.END, readme.START + 2 * readme.END],
+)
+def test_marks_that_are_not_there_once_are_named(text):
+    with pytest.raises(ValueError, match=r"^The marks .* must stand in it once"):
+        readme.update(text, "new")

@@ -1,5 +1,7 @@
 """Records and weights: what is written is what is read, and nothing damaged is believed."""
 
+import dataclasses
+
 import pytest
 import torch
 from conftest import small_network
@@ -120,7 +122,33 @@ def test_load_all_finds_complete_replicates_only(small_profile, finished):
     for name in records.RUNS:
         record.save(run.replicate.run(name).record_path)
     record.save(records.Replicate(small_profile, 11).run("teacher").record_path)
-    assert list(records.load_all(small_profile)) == [0]
+    (run.replicate.folder.parent / "seed0.bak").mkdir()
+    assert list(records.load_all(small_profile)) == list(records.load_all(small_profile, including=0)) == [0]
+    with pytest.raises(NotTrained, match=r"no trained baseline \(profile smoke, seed 11\)"):
+        records.load_all(small_profile, including=11)
+    with pytest.raises(NotTrained, match=r"no trained teacher \(profile smoke, seed 7\)"):
+        records.load_all(small_profile, including=7)
+
+
+def test_replicates_of_different_settings_are_not_averaged(small_profile, finished):
+    _, record, _ = finished
+    for seed, settings in ((0, record.settings), (2, record.settings), (10, record.settings | {"learning_rate": 1.0})):
+        for name in records.RUNS:
+            dataclasses.replace(record, settings=settings).save(
+                records.Replicate(small_profile, seed).run(name).record_path
+            )
+    with pytest.raises(
+        storage.StorageError,
+        match=r"^teacher was trained with other settings for seed 10 than for seed 0: delete .*seed10 or",
+    ):
+        records.load_all(small_profile)
+
+
+def test_only_seed_0_writes_the_figures_of_the_report(project):
+    for name, folder in (("full", project / "figures"), ("smoke", project / "build/smoke/figures")):
+        profile = profiles.load(name)
+        assert records.Replicate(profile, 0).figures == folder
+        assert records.Replicate(profile, 3).figures == project / "build" / name / "figures" / "seed3"
 
 
 def test_failing_write_leaves_the_old_file_alone(finished, monkeypatch):

@@ -69,6 +69,13 @@ def test_publishing_keeps_the_cells_and_takes_the_outputs(project):
         report.publish("full")
 
 
+def test_what_needs_a_profile_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["report", "publish"])
+    with pytest.raises(SystemExit):
+        report.main()
+    assert "publish needs a profile: smoke, quick, full." in capsys.readouterr().err
+
+
 def test_publishing_what_did_not_run_says_what_to_do(project):
     with pytest.raises(records.NotTrained, match=r"is missing: run make report PROFILE=full first\.$"):
         report.publish("full")

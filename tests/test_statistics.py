@@ -116,7 +116,7 @@ def test_better_classes_are_those_where_the_student_is_ahead():
     table = statistics.better_classes(classified(FIRST), classified(SECOND))
     assert table["difference (points)"].to_dict() == {"cow": 66.67, "bee": 33.33}
     # Of three cows, two are recognised by the student alone: both heads or both tails of two fair coins. One bee.
-    assert table["McNemar's p"].to_dict() == {"cow": 0.5, "bee": 1.0}
+    assert table["McNemar's p"].to_dict() == {"cow": "0.500", "bee": "1.000"}
     assert statistics.better_classes(classified(SECOND), classified(FIRST)).empty
 
 
@@ -391,16 +391,16 @@ def test_ordering_names_the_neighbours_whose_lead_may_be_chance():
 def test_effect_of_the_matrix_is_told_beside_distillation_without_it():
     made = accuracies(exp1=[88, 88.1], exp2=[90.5, 90.6], distill=[90.5, 90.6])
     assert statistics.effect_of_the_matrix(made) == (
-        "Where the layers it taught are frozen, the extra matrix makes a gap: experiment 1 is 2.50 points below the "
-        "distilled student. Where everything is trained on, it makes no gap: experiment 2 is level with the distilled "
-        "student."
+        "Where the layers taught through the extra matrix are frozen, there is a gap: experiment 1 is 2.50 points "
+        "below the distilled student, which never had that matrix. Where everything is trained on, there is no gap: "
+        "experiment 2 is level with it."
     )
     made = accuracies(exp1=[92, 92.1], exp2=[91.3, 91.4], distill=[90.5, 90.6])
-    assert "makes a gap: experiment 1 is 1.50 points above the distilled student." in statistics.effect_of_the_matrix(
+    assert "there is a gap: experiment 1 is 1.50 points above the distilled student" in statistics.effect_of_the_matrix(
         made
     )
     wide = accuracies(exp1=[90, 86], exp2=[90, 91], distill=[89, 90])
-    assert "makes a difference that stays undecided: experiment 1" in statistics.effect_of_the_matrix(wide)
+    assert "frozen, it stays undecided: experiment 1" in statistics.effect_of_the_matrix(wide)
 
 
 def test_the_notes_conclusions_hold_or_not_as_the_numbers_say():

@@ -6,9 +6,11 @@ import itertools
 import pytest
 import torch
 from conftest import small_network
+from factories import record
 
 from kdlib import models, profiles, records, storage, training
 from kdlib.objectives import Classify, Distill, Hint
+from kdlib.records import NotTrained
 from kdlib.training import TrainingError, fit, learning_rate
 
 
@@ -193,12 +195,34 @@ def test_record_of_another_teacher_is_refused(taught, small_data, small_profile,
         distill(small_network(seed=4), small_data, small_profile, replicate.run("distill"))
 
 
+def test_experiments_after_another_stage_one_are_refused(taught, small_data, small_profile, replicate):
+    def stage_two(stage_one):
+        objective = Distill(taught, small_network(), 4.0, 0.9)
+        return fit(objective, small_data, small_profile.student, replicate.run("exp2"), after=stage_one)
+
+    first, other = (record("hint", weights=weights) for weights in ("first", "other"))
+    assert stage_two(first) == stage_two(first)
+    for stage_one in (other, None):
+        with pytest.raises(TrainingError, match=r"other settings \(another stage one\): delete it to train exp2"):
+            stage_two(stage_one)
+
+
 def test_record_without_its_weights_says_what_to_do(small_data, small_profile, replicate):
     run = replicate.run("baseline")
     fit(Classify(small_network()), small_data, small_profile.student, run)
-    run.weights_path.unlink()
-    with pytest.raises(TrainingError, match=r"is missing though its record is there: delete .*baseline\.json to train"):
+    run.weights_path.rename(replicate.run("teacher").weights_path)
+    with pytest.raises(NotTrained, match=r"is missing though its record is there: delete .*baseline\.json to train"):
         fit(Classify(small_network()), small_data, small_profile.student, run)
+
+
+def test_replicate_published_without_weights_says_to_train_all_of_it(small_data, small_profile, replicate):
+    run = replicate.run("baseline")
+    fit(Classify(small_network()), small_data, small_profile.student, run)
+    run.weights_path.unlink()
+    with pytest.raises(NotTrained, match=r"though its record is there: delete .*seed0 to train"):
+        fit(Classify(small_network()), small_data, small_profile.student, run)
+    with pytest.raises(NotTrained, match=r"though its record is there: delete .*seed0 to train"):
+        replicate.load_model("baseline")
 
 
 def test_unknown_precision_is_refused(small_data, small_profile, replicate):
