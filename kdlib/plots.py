@@ -261,7 +261,7 @@ def accuracy_curves(replicates: Replicates) -> Figure:
         ends.plot([], [], "D", color=_GREY, fillstyle="none", label="the note (best epoch)")
     ends.legend(loc="lower right")
     mean = f"\n(mean of {len(replicates)} seeds)" if len(replicates) > 1 else ""
-    ends.set(title=f"after the last epoch{mean}", xlabel=ACCURACY, ylim=(-1.4, len(MODELS) - 0.4))
+    ends.set(title=f"after the last epoch{mean}", xlabel=ACCURACY, ylim=(-1.7, len(MODELS) - 0.4))
     ends.set_yticks(range(len(MODELS)), [NAMES[model] for model in worst_first])
     ends.margins(x=0.25)
     return figure
