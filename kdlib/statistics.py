@@ -428,29 +428,44 @@ _CLAIMS = (
 
 
 def conclusions(replicates: Replicates) -> pd.DataFrame:
-    """What the note concludes, as text, and whether it holds here, for the means over the seeds.
+    """What the note concludes, and whether it holds here: "yes", "no" or "undecided", as text.
 
-    "holds" is "yes" or "no"; for validation accuracies "undecided" where the interval of the difference includes zero.
-    Accuracies within `GAP` points are equal where the note calls them so.
+    Of validation accuracies the interval of the difference decides, so "undecided" is where it includes zero; of the
+    other measures, compared as they are printed, the seeds do, where they agree. Accuracies within `GAP` points are
+    equal where the note calls them so.
     """
     rows = []
     for name, first, sign, second in _CLAIMS:
         measure, digits = _MEASURES[name]
-        values = [_mean(replicates, run, measure) for run in (first, second)]
-        one, other = (f"{value:z{digits}}".replace("-", "−") for value in values)
-        equal = one == other or (sign == "=" and abs(values[0] - values[1]) <= GAP)
-        found = "=" if equal else "<" if values[0] < values[1] else ">"
-        estimate = difference(replicates, first, second)
-        unsure = measure is accuracy and estimate.low <= 0 <= estimate.high
+        pairs = [(measure(runs[first]), measure(runs[second])) for runs in replicates.values()]
+        if measure is accuracy:  # of these the note only says that the first is higher
+            estimate = difference(replicates, first, second)
+            agree = [estimate.low > 0, estimate.high > 0]
+        else:
+            agree = [_relation(pair, digits, sign) == sign for pair in pairs]
+        mean = tuple(np.mean(pairs, axis=0))
+        one, other = (_printed(value, digits) for value in mean)
         rows.append(
             {
                 "measure": name,
                 "the note": f"{NAMES[first]} {sign} {NAMES[second]}",
-                "here": f"{one} {found} {other}",
-                "holds": "undecided" if unsure else "yes" if found == sign else "no",
+                "here": f"{one} {_relation(mean, digits, sign)} {other}",
+                "holds": "yes" if all(agree) else "undecided" if any(agree) else "no",
             }
         )
     return pd.DataFrame(rows).set_index("measure")
+
+
+def _relation(values: tuple[float, float], digits: str, claimed: str) -> str:
+    """ "<", "=" or ">" of two values; what looks equal in print is equal."""
+    one, other = values
+    if _printed(one, digits) == _printed(other, digits) or (claimed == "=" and abs(one - other) <= GAP):
+        return "="
+    return "<" if one < other else ">"
+
+
+def _printed(value: float, digits: str) -> str:
+    return f"{value:z{digits}}".replace("-", "−")
 
 
 # Sentences. No sign is presupposed: each word follows from the numbers.
