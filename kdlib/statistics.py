@@ -188,8 +188,7 @@ def better_classes(student: Record, teacher: Record) -> pd.DataFrame:
     """The classes in which ``student`` beats ``teacher``: accuracies (%), their difference (points), McNemar's p."""
     table = pd.DataFrame({"student (%)": per_class(student), "teacher (%)": per_class(teacher)})
     table["difference (points)"] = table["student (%)"] - table["teacher (%)"]
-    table["McNemar's p"] = [_mcnemar(student, teacher, of_class).p for of_class in range(len(student.classes))]
-    table["McNemar's p"] = table["McNemar's p"].map(_p_value)
+    table["McNemar's p"] = [_p_value(mcnemar(student, teacher, number).p) for number in range(len(student.classes))]
     return table[table["difference (points)"] > 0].sort_values("difference (points)", ascending=False).round(2)
 
 
@@ -206,16 +205,16 @@ class McNemar(NamedTuple):
     p: float
 
 
-def mcnemar(first: Record, second: Record) -> McNemar:
+def mcnemar(first: Record, second: Record, of_class: int | None = None) -> McNemar:
     """McNemar's exact two-sided test of whether two models err equally often on the same test images.
+
+    Args:
+        first, second: the records.
+        of_class: number of the class whose images are counted; None for all.
 
     Raises:
         ValueError: the records are not of the same test images.
     """
-    return _mcnemar(first, second)
-
-
-def _mcnemar(first: Record, second: Record, of_class: int | None = None) -> McNemar:
     only_first, only_second = _discordant(first, second, of_class)
     discordant = only_first + only_second
     p = stats.binomtest(only_first, discordant).pvalue if discordant else 1.0
