@@ -239,8 +239,8 @@ class Run:
         if not self.record_path.exists():
             return self._missing()
         # A replicate that is published as records alone has no weights at all: its runs need each other's.
-        alone = any(self.replicate.folder.glob("*.safetensors"))
-        old = self.record_path if alone else self.replicate.folder
+        others = any(self.replicate.folder.glob("*.safetensors"))
+        old = self.record_path if others else self.replicate.folder
         return f"{self.weights_path} is missing though its record is there: delete {old} to train it again."
 
 
