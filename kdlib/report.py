@@ -76,7 +76,7 @@ def sentences(notebook: str, replicates: Replicates) -> list[str]:
         return [
             statistics.effect_of_the_matrix(replicates),
             *(statistics.compare(replicates, *pair) for pair in statistics.ANSWER),
-            statistics.ordering(replicates),
+            *statistics.ordering(replicates),
         ]
     model, others = _TOLD[notebook]
     available = set.intersection(*(set(runs) for runs in replicates.values()))

@@ -395,16 +395,16 @@ def dynamics(replicates: Replicates) -> pd.DataFrame:
     )
 
 
-# What the note concludes of two models: by which measure, and which of them has more of it.
-_MEASURES = {
-    "validation accuracy (%)": (accuracy, ".2f"),
-    "training accuracy (%)": (training_accuracy, ".2f"),
-    "training loss": (lambda record: record.train["total"][-1], ".3f"),
-    "soft loss": (lambda record: record.train["soft"][-1], ".3f"),
-    "hard loss": (lambda record: record.train["hard"][-1], ".3f"),
-    "step-to-step swing of the loss": (swing, ".3f"),
-    "convergence epoch": (convergence_epoch, ".3g"),
-    "training − validation accuracy": (train_test_gap, ".2f"),
+# What the note concludes of two models: by which measure (and how it is printed), and which of them has more of it.
+_CLAIMED = {
+    "validation accuracy (%)": (accuracy, "z.2f"),
+    "training accuracy (%)": (training_accuracy, "z.2f"),
+    "training loss": (lambda record: record.train["total"][-1], "z.3f"),
+    "soft loss": (lambda record: record.train["soft"][-1], "z.3f"),
+    "hard loss": (lambda record: record.train["hard"][-1], "z.3f"),
+    "step-to-step swing of the loss": (swing, "z.3f"),
+    "convergence epoch": (convergence_epoch, "z.3g"),
+    "training − validation accuracy": (train_test_gap, "z.2f"),
 }
 _CLAIMS = (
     ("validation accuracy (%)", "teacher", ">", "baseline"),
@@ -435,7 +435,7 @@ def conclusions(replicates: Replicates) -> pd.DataFrame:
     """
     rows = []
     for name, first, sign, second in _CLAIMS:
-        measure, digits = _MEASURES[name]
+        measure, digits = _CLAIMED[name]
         pairs = [(measure(runs[first]), measure(runs[second])) for runs in replicates.values()]
         if measure is accuracy:  # of these the note only says that the first is higher
             estimate = difference(replicates, first, second)
@@ -464,7 +464,7 @@ def _relation(values: tuple[float, float], digits: str, claimed: str) -> str:
 
 
 def _printed(value: float, digits: str) -> str:
-    return f"{value:z{digits}}".replace("-", "−")
+    return f"{value:{digits}}".replace("-", "−")
 
 
 # Sentences. No sign is presupposed: each word follows from the numbers.
@@ -484,7 +484,7 @@ def findings(replicates: Replicates) -> list[str]:
         effect_of_the_matrix(replicates),
         stage_one(replicates),
         *(compare(replicates, *pair) for pair in COMPARISONS),
-        ordering(replicates),
+        *ordering(replicates),
     ]
 
 
@@ -523,25 +523,28 @@ def compare(replicates: Replicates, first: str, second: str) -> str:
     )
 
 
-def ordering(replicates: Replicates) -> str:
-    """Whether the note's ordering of the four small networks holds here, and which neighbours the intervals part."""
+def ordering(replicates: Replicates) -> list[str]:
+    """Whether the note's ordering of the four small networks holds here, and which of its leads may be chance."""
     means = {model: _mean(replicates, model, accuracy) for model in MODELS if model != "teacher"}
     count = sum(_is_ordered({model: accuracy(runs[model]) for model in means}) for runs in replicates.values())
     order = sorted(means, key=means.get, reverse=True)
     here = ", ".join(f"{_PROSE[model]} {means[model]:.2f} %" for model in order)
     everywhere = f" It holds in {count} of {len(replicates)} replicates." if len(replicates) > 1 else ""
-    alike = [pair for pair in pairwise(order) if difference(replicates, *pair).low <= 0]
-    unsure = " and of ".join(f"{_PROSE[first]} over {_PROSE[second]}" for first, second in alike)
-    doubt = f" The lead of {unsure} may be chance: the 95 % interval includes zero." if alike else ""
-    return (
+    holds = (
         "The note's ordering (experiment 2 > distilled student ≥ baseline > experiment 1) "
-        f"{'holds' if _is_ordered(means) else 'does not hold'} for the mean test accuracies: {here}.{everywhere}{doubt}"
+        f"{'holds' if _is_ordered(means) else 'does not hold'} for the mean test accuracies: {here}.{everywhere}"
     )
+    unsure = " and of ".join(
+        f"{_PROSE[first]} over {_PROSE[second]}"
+        for first, second in pairwise(order)
+        if difference(replicates, first, second).low <= 0
+    )
+    return [holds, *([f"The lead of {unsure} may be chance: the 95 % interval includes zero."] if unsure else [])]
 
 
 def signed(value: float) -> str:
     """A difference with its sign and two decimals, e.g. "+1.31" or "−0.40"."""
-    return f"{value:+z.2f}".replace("-", "−")
+    return _printed(value, "+z.2f")
 
 
 def stage_one(replicates: Replicates) -> str:
