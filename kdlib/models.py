@@ -1,120 +1,166 @@
 """The networks: a wide teacher, a thin and deeper student, and the regressor between them.
 
-All are `ConvNet`s of BN-ReLU-conv units in four stages at 32, 16, 8 and 4 pixels. A stage ends with the
-raw output of a convolution: signed, unlike what leaves a ReLU, and so a target that a linear regressor
-can reach.
+All are `ConvNet`s of BN-ReLU-conv units in four stages at 32, 16, 8 and 4 pixels. A stage ends with the raw output of a
+convolution: signed, unlike the output of a ReLU, and so a target that a linear regressor can reach.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# Widths of the convolutions, a tuple a stage.
-TEACHER_WIDTHS = ((32,), (64, 64), (128, 128, 128), (256, 272))
-STUDENT_WIDTHS = ((16,), (40, 40, 40), (64, 64, 64, 64), (72, 72, 72))
+from kdlib.storage.runs import Run
+from kdlib.streams import torch_seed
+from kdlib.study import is_number
 
-# The hint layer is the end of this stage of the teacher, the guided layer the end of the same stage of
-# the student; both are 8 × 8 pixels. Stages count from 1.
+Widths = tuple[tuple[int, ...], ...]  # output channels of the convolutions, a tuple a stage
+
+TEACHER_WIDTHS: Widths = ((32,), (64, 64), (128, 128, 128), (256, 272))
+STUDENT_WIDTHS: Widths = ((16,), (40, 40, 40), (64, 64, 64, 64), (72, 72, 72))
+
+# The hint layer ends this stage of the teacher, the guided layer the same stage of the student; both are 8 × 8 pixels.
+# Stages count from 1.
 GUIDED_STAGE = 3
 
 
 class ConvNet(nn.Module):
-    """Convolutional classifier for 3 × 32 × 32 images, in stages with a max-pool between them.
+    """Convolutional classifier of small images, in stages with a max-pool between them.
 
     Args:
         widths: output channels of each 3 × 3 convolution, one tuple a stage.
         classes: number of classes.
+        channels: of the images.
+
+    Attributes:
+        rates: the learning-rate scale of each stage (see `scale_rate`); 1 until changed.
     """
 
-    def __init__(self, widths: tuple[tuple[int, ...], ...], classes: int = 10):
+    def __init__(self, widths: Widths, classes: int = 10, channels: int = 3):
         super().__init__()
-        stages, channels = [], 3
-        for number, stage_widths in enumerate(widths, start=1):
-            units: list[nn.Module] = [nn.MaxPool2d(2)] if number > 1 else []
-            for width in stage_widths:
-                if channels > 3:  # the image itself is already normalised, and must not be rectified
-                    units += [nn.BatchNorm2d(channels), nn.ReLU()]
-                units.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
-                channels = width
+        self.widths, self.classes, self.channels = widths, classes, channels
+        stages, width_in = [], channels
+        for number, stage_widths in enumerate(widths):
+            units: list[nn.Module] = [nn.MaxPool2d(2)] if number > 0 else []
+            for place, width in enumerate(stage_widths):
+                if (number, place) != (0, 0):  # the image itself is already normalised, and must not be rectified
+                    units += [nn.BatchNorm2d(width_in), nn.ReLU()]
+                units.append(nn.Conv2d(width_in, width, 3, padding=1, bias=False))
+                width_in = width
             stages.append(nn.Sequential(*units))
         self.stages = nn.ModuleList(stages)
         self.head = nn.Sequential(
-            nn.BatchNorm2d(channels),
+            nn.BatchNorm2d(width_in),
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(channels, classes),
+            nn.Linear(width_in, classes),
         )
-        self.frozen_stages = 0
+        self.rates = [1.0] * len(widths)
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor, through: int) -> Tensor:
-        """Output of stage ``through`` (1 to 4), and nothing behind it: (B, 3, 32, 32) → (B, C, H, W)."""
+        """Output of stage ``through`` (from 1), and no layer behind it: (B, 3, 32, 32) → (B, C, H, W)."""
         for stage in self.stages[:through]:
             images = stage(images)
         return images
 
+    def classify(self, features: Tensor, after: int) -> Tensor:
+        """Logits from the output of stage ``after``: (B, C, H, W) → (B, classes).
+
+        With `features` before it, one forward pass gives both the output of a hidden layer and the logits.
+        """
+        for stage in self.stages[after:]:
+            features = stage(features)
+        return self.head(features)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (logits): (B, 3, 32, 32) → (B, classes)."""
-        return self.head(self.features(images, through=len(self.stages)))
+        """Logits: (B, 3, 32, 32) → (B, classes)."""
+        return self.classify(images, after=0)
 
     def train(self, mode: bool = True) -> "ConvNet":
         """Like ``nn.Module.train``, but frozen stages stay in evaluation mode: their statistics are fixed."""
         super().train(mode)
-        for stage in self.stages[: self.frozen_stages]:
-            stage.eval()
+        for stage, rate in zip(self.stages, self.rates, strict=True):
+            if rate == 0:
+                stage.eval()
         return self
 
+    def groups(self, through: int | None = None) -> list[dict[str, Any]]:
+        """The trained parameters (of stages 1 to ``through``; None: of all layers) as optimiser groups.
 
-def teacher(seed: int = 0) -> ConvNet:
-    """The teacher: 1.35 M parameters, 8 convolutions; ``seed`` decides its first weights."""
-    return _seeded(TEACHER_WIDTHS, seed)
+        Each has its learning-rate ``scale``; frozen ones are left out.
+        """
+        scales = [*zip(self.stages, self.rates, strict=True), (self.head, 1.0)][:through]
+        return [{"params": list(part.parameters()), "scale": scale} for part, scale in scales if scale > 0]
 
 
-def student(seed: int = 0) -> ConvNet:
+def teacher(seed: int = 0, classes: int = 10, channels: int = 3) -> ConvNet:
+    """The teacher: 1.35 M parameters, 8 convolutions; (seed, "teacher") decides its first weights."""
+    return _seeded(TEACHER_WIDTHS, classes, channels, seed, "teacher")
+
+
+def student(seed: int = 0, classes: int = 10, channels: int = 3) -> ConvNet:
     """The student: 305 k parameters, 11 convolutions; thinner and deeper than the teacher.
 
     All students of a seed start from the same weights, so that their differences are due to the method.
     """
-    return _seeded(STUDENT_WIDTHS, seed)
+    return _seeded(STUDENT_WIDTHS, classes, channels, seed, "student")
 
 
-def _seeded(widths: tuple[tuple[int, ...], ...], seed: int) -> ConvNet:
+def _seeded(widths: Widths, classes: int, channels: int, seed: int, role: str) -> ConvNet:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ConvNet(widths)
+        torch.manual_seed(torch_seed(seed, role))
+        return ConvNet(widths, classes, channels)
+
+
+def load(run: Run, device: torch.device | str = "cpu") -> ConvNet:
+    """The trained network of a run, in evaluation mode, with the widths that its record names.
+
+    Raises:
+        NotTrained: its notebook has not been run; the message says which one.
+        StorageError: the record or the weights are damaged.
+    """
+    record = run.record()
+    network = record.identity
+    model = ConvNet(tuple(map(tuple, network.widths)), network.classes, network.channels).to(device)
+    run.load_weights({"model": model}, record)
+    return model.eval()
 
 
 class Regressor(nn.Module):
-    """The extra matrix: a 1 × 1 convolution from the guided layer's width to the hint layer's.
+    """The extra matrix: a learned 1 × 1 convolution from the guided layer's width to the hint layer's.
 
-    It predicts the hint standardised per channel, with the teacher's mean and standard deviation over
-    training images, which are kept with it. Without that the hint loss is dominated by the few channels
-    that vary most, and its value says nothing by itself.
+    It predicts the hint standardised per channel, with the teacher's mean and standard deviation over training images,
+    which are kept with it. Without that the few channels that vary most dominate the hint loss, and its value has no
+    scale.
 
     Args:
         student, teacher: the two networks; their stage ``stage`` is the guided and the hint layer.
         images: (N, 3, 32, 32) normalised training images on the networks' device, for the statistics.
-        stage: 1 to 4.
-        seed: decides the first weights of the matrix.
+        stage: from 1.
+        seed: (seed, "regressor") decides the first weights of the matrix.
     """
+
+    kind = "learned 1 × 1 convolution"
 
     def __init__(self, student: ConvNet, teacher: ConvNet, images: Tensor, stage: int = GUIDED_STAGE, seed: int = 0):
         super().__init__()
+        check_stage(teacher, stage)
+        check_stage(student, stage)
         self.stage = stage
         with torch.no_grad():
             teacher.eval()
-            hints = torch.cat([teacher.features(part, through=stage) for part in images.split(256)])
-            guided_width = student.stages[stage - 1][-1].out_channels
+            hints = torch.cat([teacher.features(part, through=stage) for part in images.split(256)])  # (N, C, H, W)
         self.register_buffer("hint_mean", hints.mean((0, 2, 3)))
         self.register_buffer("hint_std", hints.std((0, 2, 3)).clamp_min(1e-5))  # a dead channel never varies
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.conv = nn.Conv2d(guided_width, hints.shape[1], 1)
+            torch.manual_seed(torch_seed(seed, "regressor"))
+            self.conv = nn.Conv2d(student.widths[stage - 1][-1], hints.shape[1], 1)
         self.to(images.device, memory_format=torch.channels_last)
 
-    def standardise(self, hint: Tensor) -> Tensor:
-        """Each channel of the hint with mean 0 and standard deviation 1: (B, C, H, W) → the same."""
+    def target(self, hint: Tensor) -> Tensor:
+        """What `forward` predicts: each channel of the hint with mean 0 and standard deviation 1; shapes are kept."""
         return (hint - self.hint_mean[:, None, None]) / self.hint_std[:, None, None]
 
     def forward(self, guided: Tensor) -> Tensor:
@@ -122,12 +168,33 @@ class Regressor(nn.Module):
         return self.conv(guided)
 
 
-def freeze(model: ConvNet, through: int) -> None:
-    """Fix stages 1 to ``through``: they get no gradient, and their batch-norm statistics stay as they are."""
-    model.frozen_stages = through
-    for stage in model.stages[:through]:
-        stage.requires_grad_(False)
+def scale_rate(model: ConvNet, through: int, scale: float) -> None:
+    """Train stages 1 to ``through`` at ``scale`` times the learning rate: 1 fine-tunes them, 0 freezes them.
+
+    Frozen stages get no gradient, and their batch-norm statistics stay as they are. The FitNets authors' published code
+    has the same option (``lr_scale``).
+
+    Raises:
+        ValueError: the network has no such stage, or ``scale`` lies outside 0 to 1.
+    """
+    check_stage(model, through)
+    if not is_number(scale) or not 0 <= scale <= 1:
+        raise ValueError(f"scale, of the guided layers' learning rate, must be a number from 0 to 1, not {scale!r}.")
+    for number, stage in enumerate(model.stages[:through]):
+        model.rates[number] = float(scale)
+        stage.requires_grad_(scale > 0)
     model.train(model.training)
+
+
+def freeze(model: ConvNet, through: int) -> None:
+    """Fix stages 1 to ``through``: no gradient, and fixed batch-norm statistics. See `scale_rate`."""
+    scale_rate(model, through, 0.0)
+
+
+def check_stage(model: ConvNet, stage: int) -> None:
+    """Raise ``ValueError`` with one sentence if the network has no such stage."""
+    if not 1 <= stage <= len(model.stages):
+        raise ValueError(f"There is no stage {stage}: choose one from 1 to {len(model.stages)}.")
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -135,9 +202,9 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_multiplications(model: ConvNet) -> int:
-    """Multiplications to classify one image, in convolutions and the linear layer (half the FLOPs counted)."""
-    image = torch.zeros(1, 3, 32, 32, device=next(model.parameters()).device)
+def count_multiplications(model: ConvNet, size: int = 32) -> int:
+    """Multiplications to classify one image of ``size`` × ``size`` pixels: half the FLOPs that torch counts."""
+    image = torch.zeros(1, model.channels, size, size, device=next(model.parameters()).device)
     was_training = model.training
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

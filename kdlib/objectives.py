@@ -1,40 +1,49 @@
 """What one training stage optimises: `Classify`, `Distill`, `Hint`.
 
-An objective names the modules it works on, and turns a batch into named losses, of which ``"total"`` is
-minimised. `training.fit` knows no more about a method than that. To try another one, write a class with
-
-    modules       {name: module}, what is trained and saved
-    teacher       the network it learns from, or None
-    settings      {name: number}, what the record says of it besides the schedule
-    target(...)   what the teacher says of a batch, computed without gradients
-    keep_targets  whether targets are small enough to be kept for the next student (see `answers`)
-    losses(...)   ({name: scalar}, logits or None)
+An objective names the modules it works on, gives their parameters in groups, and turns a batch into named losses, of
+which ``"total"`` is minimised; `training.fit` knows nothing else of a method. To try another one, write a class that
+fits `Objective`.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from kdlib import losses, profiles
+from kdlib import losses, study
 from kdlib.models import ConvNet, Regressor
+
+Losses = dict[str, Tensor]  # named scalars, "total" among them
 
 
 class Objective(Protocol):
-    """What `training.fit` needs to know of a training stage."""
+    """What `training.fit` needs to know of a training stage.
+
+    Attributes:
+        modules: {name: module}, what is trained and saved; the network is called "model".
+        teacher: the network it learns from, or None.
+        cache_targets: whether targets are small enough to be cached for the next student (see `storage.logits`).
+    """
 
     modules: Mapping[str, nn.Module]
     teacher: ConvNet | None
-    settings: Mapping[str, float]
-    keep_targets: bool
+    cache_targets: bool
 
-    def target(self, images: Tensor) -> Tensor | None:
-        """What the teacher says of ``images`` (B, 3, 32, 32), without gradients; None without a teacher."""
+    def settings(self) -> dict[str, Any]:
+        """What the run's identity holds of it, as it is now; plain numbers, texts and lists."""
         ...
 
-    def losses(self, images: Tensor, labels: Tensor, target: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Named scalar losses of a batch, ``"total"`` among them, and the class scores (B, classes), if any."""
+    def groups(self) -> list[dict[str, Any]]:
+        """The trained parameters: "params", and the "scale" of their learning rate."""
+        ...
+
+    def target(self, images: Tensor) -> Tensor | None:
+        """The teacher's output for ``images`` (B, 3, 32, 32), without gradients; None without a teacher."""
+        ...
+
+    def losses(self, images: Tensor, labels: Tensor, target: Tensor | None) -> tuple[Losses, Tensor | None]:
+        """The losses of a batch, and its logits (B, classes), if any."""
         ...
 
 
@@ -42,25 +51,30 @@ class Classify:
     """Training on the labels alone: the teacher and the baseline."""
 
     teacher = None
-    keep_targets = False
+    cache_targets = False
 
     def __init__(self, model: ConvNet):
         self.model = model
         self.modules = {"model": model}
-        self.settings: dict[str, float] = {}
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": "Classify", "rates": list(self.model.rates)}
+
+    def groups(self) -> list[dict[str, Any]]:
+        return self.model.groups()
 
     def target(self, images: Tensor) -> None:
         return None
 
-    def losses(self, images: Tensor, labels: Tensor, target: None) -> tuple[dict[str, Tensor], Tensor]:
-        logits = self.model(images)
+    def losses(self, images: Tensor, labels: Tensor, target: None) -> tuple[Losses, Tensor]:
+        logits = self.model(images)  # (B, classes)
         return {"total": losses.hard(logits, labels)}, logits
 
 
 class Distill:
-    """Knowledge distillation: the teacher's softened answers and the labels together.
+    """Knowledge distillation: the teacher's softened logits and the labels together (Hinton et al., 2015).
 
-    Layers of the student that were frozen before (`models.freeze`) get no gradient and need no backward pass.
+    Layers of the student that are frozen (`models.freeze`) get no gradient and need no backward pass.
 
     Args:
         teacher: the trained teacher; never changed.
@@ -72,21 +86,31 @@ class Distill:
         ValueError: temperature or alpha out of range.
     """
 
-    keep_targets = True
+    cache_targets = True
 
     def __init__(self, teacher: ConvNet, student: ConvNet, temperature: float, alpha: float):
-        profiles.check_distillation(temperature, alpha)
+        study.check_distillation(temperature, alpha)
         self.teacher, self.student = teacher.requires_grad_(False).eval(), student
         self.temperature, self.alpha = temperature, alpha
         self.modules = {"model": student}
-        self.settings = {"temperature": temperature, "alpha": alpha, "frozen_stages": student.frozen_stages}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "name": "Distill",
+            "rates": list(self.student.rates),
+            "temperature": float(self.temperature),
+            "alpha": float(self.alpha),
+        }
+
+    def groups(self) -> list[dict[str, Any]]:
+        return self.student.groups()
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
         return self.teacher(images)
 
-    def losses(self, images: Tensor, labels: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        logits = self.student(images)
+    def losses(self, images: Tensor, labels: Tensor, target: Tensor) -> tuple[Losses, Tensor]:
+        logits = self.student(images)  # (B, classes)
         soft = losses.soft(logits, target, self.temperature)
         hard = losses.hard(logits, labels)
         return {"soft": soft, "hard": hard, "total": losses.total(soft, hard, self.alpha)}, logits
@@ -95,29 +119,38 @@ class Distill:
 class Hint:
     """Stage one of FitNets: the student's front learns to predict the teacher's hint through the regressor.
 
-    Neither network runs a layer behind its hint or guided layer. Beside the loss it reports the hint's
-    own mean square, from which the explained variance follows: R² = 1 − total / power.
+    Romero et al. (2015), section 2.2. Neither network runs a layer behind its hint or guided layer. Beside the loss it
+    gives the hint's own mean square, from which the explained variance follows: R² = 1 − total / power.
 
     Args:
         teacher: the trained teacher; never changed.
         student: the network whose layers up to the guided one learn.
-        regressor: made for these two networks; says which stage is guided.
+        regressor: made for these two networks; names the guided stage.
     """
 
-    keep_targets = False
+    cache_targets = False
 
     def __init__(self, teacher: ConvNet, student: ConvNet, regressor: Regressor):
         self.teacher, self.student, self.regressor = teacher.requires_grad_(False).eval(), student, regressor
         self.modules = {"model": student, "regressor": regressor}
-        self.settings = {"guided_stage": regressor.stage}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "name": "Hint",
+            "rates": list(self.student.rates),
+            "regressor": self.regressor.kind,
+            "guided_stage": self.regressor.stage,
+        }
+
+    def groups(self) -> list[dict[str, Any]]:
+        front = self.student.groups(through=self.regressor.stage)
+        return [*front, {"params": list(self.regressor.parameters()), "scale": 1.0}]
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
-        return self.regressor.standardise(self.teacher.features(images, through=self.regressor.stage))
+        return self.regressor.target(self.teacher.features(images, through=self.regressor.stage))  # (B, C, H, W)
 
-    def losses(self, images: Tensor, labels: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
-        guided = self.student.features(images, through=self.regressor.stage)
-        return {
-            "total": losses.hint(self.regressor(guided), target),
-            "power": target.float().square().mean(),
-        }, None
+    def losses(self, images: Tensor, labels: Tensor, target: Tensor) -> tuple[Losses, None]:
+        guided = self.student.features(images, through=self.regressor.stage)  # (B, student's C, H, W)
+        loss = losses.hint(self.regressor(guided), target)
+        return {"total": loss, "power": target.float().square().mean()}, None

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from kdlib import datasets, models, records, storage
+from kdlib import datasets, models
 from kdlib.objectives import Classify, Distill, Hint, Objective
-from kdlib.profiles import Profile, Schedule
-from kdlib.records import Replicate
+from kdlib.storage import files, runs
+from kdlib.storage.runs import Replicate
+from kdlib.study import Profile, Schedule
 from kdlib.training import fit
 
 HELD_OUT = 5_000
@@ -76,7 +77,7 @@ def best(rows: list[dict[str, Any]], training: str) -> dict[str, Any]:
 def main() -> None:
     """See the module's documentation."""
     rows = select()
-    storage.write_json(records.root() / "results" / "selection.json", {"held_out": HELD_OUT, "trials": rows})
+    files.write_json(runs.root() / "results" / "selection.json", {"held_out": HELD_OUT, "trials": rows})
     print(pd.DataFrame(rows).to_string(index=False, na_rep=""))
 
 

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from kdlib import datasets, models, profiles, records
-from kdlib.profiles import Schedule
+from kdlib import datasets, models
+from kdlib.storage.runs import Replicate
+from kdlib.study import STUDY, Schedule
 
 torch.set_num_threads(1)  # networks this small are slower on two
 
@@ -32,12 +33,12 @@ def small_data():
 def small_profile():
     """The smoke profile with schedules for `small_data`."""
     schedule = Schedule(epochs=3, batch_size=64, learning_rate=0.05)
-    return dataclasses.replace(profiles.load("smoke"), teacher=schedule, student=schedule, hint=schedule)
+    return dataclasses.replace(STUDY.profile("smoke"), teacher=schedule, student=schedule, hint=schedule)
 
 
 @pytest.fixture
 def replicate(small_profile):
-    return records.Replicate(small_profile, seed=0)
+    return Replicate(small_profile, seed=0)
 
 
 def small_network(seed=0):

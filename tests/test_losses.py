@@ -39,7 +39,7 @@ def test_soft_agrees_with_the_cross_entropy_of_torch():
     torch.testing.assert_close(losses.soft(STUDENT, TEACHER, 3.0), expected)
 
 
-def test_soft_is_zero_when_the_student_says_what_the_teacher_says():
+def test_soft_is_zero_when_student_and_teacher_give_the_same_probabilities():
     assert losses.soft(TEACHER + 7.0, TEACHER, 4.0).item() == pytest.approx(0, abs=1e-5)
 
 
@@ -65,10 +65,10 @@ def test_hint_is_the_mean_squared_error_over_all_elements():
     assert losses.hint(prediction, target).item() == pytest.approx((0 + 4 + 9 + 0) / 4)
 
 
-def test_losses_of_half_precision_scores_are_computed_in_float32():
-    scores = torch.randn(16, 10, generator=torch.Generator().manual_seed(0)).bfloat16()
-    for value in (losses.hard(scores, torch.zeros(16, dtype=torch.long)), losses.soft(scores, scores * 2, 4.0)):
+def test_losses_of_half_precision_logits_are_computed_in_float32():
+    logits = torch.randn(16, 10, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for value in (losses.hard(logits, torch.zeros(16, dtype=torch.long)), losses.soft(logits, logits * 2, 4.0)):
         assert value.dtype == torch.float32
     torch.testing.assert_close(
-        losses.soft(scores, scores * 2, 4.0), losses.soft(scores.float(), scores.float() * 2, 4.0)
+        losses.soft(logits, logits * 2, 4.0), losses.soft(logits.float(), logits.float() * 2, 4.0)
     )

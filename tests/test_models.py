@@ -1,14 +1,27 @@
-"""The networks: their size, what freezing means, what the regressor predicts."""
+"""The networks: their size, their first weights, what freezing means, what the regressor predicts."""
+
+import dataclasses
+import shutil
 
 import pytest
 import torch
+from conftest import small_network
 
 from kdlib import models
 from kdlib.models import GUIDED_STAGE
+from kdlib.objectives import Classify
+from kdlib.storage.runs import NotTrained, Replicate, results_folder
+from kdlib.study import STUDY
+from kdlib.training import fit
 
 
 def images(count=8, seed=0):
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def filters(model):
+    """The weights of the first convolution: (C, 3, 3, 3)."""
+    return model.stages[0][0].weight
 
 
 def test_sizes_are_those_of_the_note():
@@ -33,20 +46,51 @@ def test_stages_end_at_32_16_8_and_4_pixels(make):
     assert model(images(2)).shape == (2, 10)
 
 
+def test_classes_and_channels_are_those_of_the_data_set():
+    for make in (models.teacher, models.student):
+        model = make(classes=100, channels=1).eval()
+        assert model(images(2)[:, :1]).shape == (2, 100)
+        assert (model.classes, model.channels) == (100, 1)
+
+
 def test_multiplications_are_counted_by_hand_for_a_small_network():
     model = models.ConvNet(((4,), (8,), (8,), (8,)))
     by_hand = 9 * (3 * 4 * 32**2 + 4 * 8 * 16**2 + 8 * 8 * 8**2 + 8 * 8 * 4**2) + 8 * 10
     assert models.count_multiplications(model) == by_hand
 
 
-def test_seed_decides_the_weights_and_leaves_the_global_generator_alone():
+@pytest.mark.parametrize("make", [models.teacher, models.student])
+def test_students_or_teachers_of_a_seed_start_from_the_same_weights_and_those_of_other_seeds_do_not(make):
+    first, again, other = make(1), make(1), make(2)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert not torch.equal(filters(first), filters(other))
+
+
+def test_first_filters_of_the_student_are_none_of_the_teachers():
+    teacher, student = filters(models.teacher(0)).flatten(1), filters(models.student(0)).flatten(1)
+    assert torch.cdist(student, teacher).min() > 0.1
+    # Nor are they the same random numbers on another scale.
+    correlation = torch.corrcoef(torch.cat([student, teacher]))[: len(student), len(student) :]
+    assert correlation.abs().max() < 0.9
+
+
+def test_first_weights_of_the_regressor_are_those_of_no_network():
+    teacher, student = models.teacher(0), models.student(0)
+    regressor, again, other = (models.Regressor(student, teacher, images(), seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(regressor.conv.weight, again.conv.weight)
+    assert not torch.equal(regressor.conv.weight, other.conv.weight)
+    numbers = regressor.conv.weight.flatten()[:432]
+    for model in (teacher, student):
+        assert torch.corrcoef(torch.stack([numbers, filters(model).flatten()[:432]]))[0, 1].abs() < 0.5
+
+
+def test_first_weights_leave_the_global_generator_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    first, again, other = models.student(1), models.student(1), models.student(2)
+    models.Regressor(models.student(1), models.teacher(1), images())
     assert torch.equal(torch.rand(3), expected)
-    assert torch.equal(first.stages[0][0].weight, again.stages[0][0].weight)
-    assert not torch.equal(first.stages[0][0].weight, other.stages[0][0].weight)
 
 
 def test_frozen_stages_get_no_gradient_and_keep_their_statistics_even_in_training_mode():
@@ -63,18 +107,72 @@ def test_frozen_stages_get_no_gradient_and_keep_their_statistics_even_in_trainin
     assert not any(name.startswith(("stages.0.", "stages.1.", "stages.2.")) for name in changed)
 
 
+def test_frozen_stages_can_be_fine_tuned_again():
+    model = small_network()
+    models.freeze(model, through=GUIDED_STAGE)
+    models.scale_rate(model, through=GUIDED_STAGE, scale=1)
+    assert model.rates == [1.0] * 4
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("scale", [-0.1, 1.5, float("nan"), "half", True, None])
+def test_bad_scale_is_refused_in_one_sentence(scale):
+    model = small_network()
+    sentence = r"^scale, of the guided layers' learning rate, must be a number from 0 to 1, not .*\.$"
+    with pytest.raises(ValueError, match=sentence):
+        models.scale_rate(model, through=3, scale=scale)
+    assert model.rates == [1.0] * 4
+
+
+@pytest.mark.parametrize("stage", [0, 5, -1])
+def test_bad_stage_is_refused_in_one_sentence(stage):
+    model, sentence = small_network(), rf"^There is no stage {stage}: choose one from 1 to 4\.$"
+    for refused in (
+        lambda: models.scale_rate(model, stage, 0.1),
+        lambda: models.freeze(model, stage),
+        lambda: models.Regressor(model, small_network(1), images(), stage=stage),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            refused()
+
+
 def test_regressor_standardises_the_hint_with_the_teachers_statistics():
     teacher, student, batch = models.teacher(), models.student(), images(32)
     regressor = models.Regressor(student, teacher, batch)
     with torch.no_grad():
-        hint = regressor.standardise(teacher.eval().features(batch, through=GUIDED_STAGE))
-    torch.testing.assert_close(hint.mean((0, 2, 3)), torch.zeros(128), atol=1e-4, rtol=0)
-    torch.testing.assert_close(hint.std((0, 2, 3)), torch.ones(128), atol=1e-3, rtol=0)
+        target = regressor.target(teacher.eval().features(batch, through=GUIDED_STAGE))
+    torch.testing.assert_close(target.mean((0, 2, 3)), torch.zeros(128), atol=1e-4, rtol=0)
+    torch.testing.assert_close(target.std((0, 2, 3)), torch.ones(128), atol=1e-3, rtol=0)
     assert {"hint_mean", "hint_std"} <= regressor.state_dict().keys(), "the statistics are kept with the regressor"
 
 
-def test_regressor_maps_the_guided_width_to_the_hint_width():
-    teacher, student = models.teacher(), models.student()
-    regressor = models.Regressor(student, teacher, images())
-    assert models.count_parameters(regressor) == 64 * 128 + 128
-    assert regressor(student.eval().features(images(), GUIDED_STAGE)).shape == (8, 128, 8, 8)
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_regressor_maps_the_guided_width_to_the_hint_width_at_every_stage(stage):
+    teacher, student = models.teacher().eval(), models.student().eval()
+    regressor = models.Regressor(student, teacher, images(), stage=stage)
+    guided_width, hint_width = student.widths[stage - 1][-1], teacher.widths[stage - 1][-1]
+    assert models.count_parameters(regressor) == guided_width * hint_width + hint_width
+    guided, hint = (model.features(images(), through=stage) for model in (student, teacher))
+    assert regressor(guided).shape == regressor.target(hint).shape == hint.shape
+
+
+def test_missing_model_names_the_notebook_to_run(replicate):
+    sentence = r"^There is no trained teacher \(profile smoke, seed 0\): run 01_teacher first\.$"
+    with pytest.raises(NotTrained, match=sentence):
+        models.load(replicate.run("teacher"))
+
+
+def test_published_network_is_built_from_the_widths_in_its_record(small_data, small_profile, replicate, monkeypatch):
+    monkeypatch.setattr(models, "STUDENT_WIDTHS", ((8,), (8,), (16,), (16,)))
+    schedule = dataclasses.replace(small_profile.student, epochs=1)
+    record = fit(Classify(models.student()), small_data, schedule, replicate.run("baseline"))
+    published = STUDY.profile("published")
+    shutil.move(results_folder(small_profile.name), results_folder(published.name))
+
+    monkeypatch.setattr(models, "STUDENT_WIDTHS", ((4,), (4,), (4,), (4,)))
+    model = models.load(Replicate(published).run("baseline"))
+    assert model.widths == ((8,), (8,), (16,), (16,)) and not model.training
+    with torch.no_grad():
+        predictions = torch.cat([model(batch).argmax(1) for batch, _ in small_data.test_batches()])
+    assert predictions.tolist() == record.predictions

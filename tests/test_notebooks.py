@@ -29,7 +29,7 @@ def test_notebook_opens_with_its_question_and_shows_its_answer_next(path):
     cells = read(path)
     assert cells[0].cell_type == "markdown" and "**Question.**" in cells[0].source
     assert "parameters" in cells[1].metadata.tags
-    assert f'report.answer("{path.stem}")' in cells[2].source
+    assert f'cells.answer("{path.stem}")' in cells[2].source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from conftest import small_network
 
-from kdlib import models
+from kdlib import models, optimisers
 from kdlib.models import GUIDED_STAGE
 from kdlib.objectives import Classify, Distill, Hint
+from kdlib.study import Schedule
 
 
 @pytest.fixture
@@ -21,12 +23,12 @@ def networks(batch):
 
 
 def step(objective, batch):
-    """Forward and backward of one batch; the losses and the class scores."""
+    """Forward and backward of one batch; the losses and the logits."""
     for module in objective.modules.values():
         module.train()
-    values, scores = objective.losses(*batch, objective.target(batch[0]))
+    values, logits = objective.losses(*batch, objective.target(batch[0]))
     values["total"].backward()
-    return values, scores
+    return values, logits
 
 
 def count_calls(model):
@@ -48,10 +50,19 @@ def has_gradient(module):
     return [parameter.grad is not None for parameter in module.parameters()]
 
 
+def trained(objective):
+    """The parameters in the objective's groups."""
+    return {parameter for group in objective.groups() for parameter in group["params"]}
+
+
+def copies(module):
+    return {name: value.detach().clone() for name, value in module.named_parameters()}
+
+
 def test_classify_trains_everything(networks, batch):
     student = networks[1]
-    values, scores = step(Classify(student), batch)
-    assert set(values) == {"total"} and scores.shape == (8, 10)
+    values, logits = step(Classify(student), batch)
+    assert set(values) == {"total"} and logits.shape == (8, 10)
     assert all(has_gradient(student))
 
 
@@ -84,11 +95,13 @@ def test_distill_after_freezing_runs_no_backward_through_frozen_layers(networks,
 
 def test_hint_trains_the_guided_layers_and_the_regressor_only(networks, batch):
     teacher, student, regressor = networks
-    values, scores = step(Hint(teacher, student, regressor), batch)
-    assert scores is None and set(values) == {"total", "power"}
+    objective = Hint(teacher, student, regressor)
+    values, logits = step(objective, batch)
+    assert logits is None and set(values) == {"total", "power"}
     assert all(has_gradient(regressor)) and all(has_gradient(student.stages[:GUIDED_STAGE]))
     assert not any(has_gradient(student.stages[GUIDED_STAGE:])) and not any(has_gradient(student.head))
     assert not any(has_gradient(teacher))
+    assert trained(objective) == {*student.stages[:GUIDED_STAGE].parameters(), *regressor.parameters()}
 
 
 def test_hint_runs_no_layer_behind_the_guided_one(networks, batch):
@@ -111,6 +124,66 @@ def test_hint_of_a_perfect_regressor_explains_everything_and_of_a_mute_one_nothi
     assert values["total"].item() == pytest.approx(values["power"].item()) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_one_forward_pass_gives_a_hidden_layer_and_the_logits(batch, stage):
+    model = small_network().eval()
+    expected_features, expected_logits = model.features(batch[0], through=stage), model(batch[0])
+    calls = count_calls(model)
+    features = model.features(batch[0], through=stage)
+    logits = model.classify(features, after=stage)
+    assert calls == dict.fromkeys(calls, 1), "each stage once"
+    assert torch.equal(features, expected_features) and torch.equal(logits, expected_logits)
+
+
+def test_scale_1_trains_every_layer_like_no_scale(batch):
+    plain, scaled = small_network(), small_network()
+    models.scale_rate(scaled, through=GUIDED_STAGE, scale=1.0)
+    for model in (plain, scaled):
+        move(Classify(model), batch)
+    assert all(torch.equal(value, copies(scaled)[name]) for name, value in copies(plain).items())
+
+
+def test_scale_0_gives_no_group_to_frozen_layers(batch):
+    model = small_network()
+    models.freeze(model, through=GUIDED_STAGE)
+    assert trained(Classify(model)) == {*model.stages[GUIDED_STAGE].parameters(), *model.head.parameters()}
+    before = copies(model)
+    move(Classify(model), batch)
+    moved = {name for name, value in copies(model).items() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if name.startswith(("stages.3.", "head."))}
+
+
+@pytest.mark.parametrize("make", [Classify, lambda model: Distill(small_network(1), model, 4.0, 0.5)])
+def test_scale_a_tenth_gives_a_tenth_of_the_step_to_the_guided_layers_alone(batch, make):
+    plain, scaled = small_network(), small_network()
+    models.scale_rate(scaled, through=GUIDED_STAGE, scale=0.1)
+    before = copies(plain)
+    for model in (plain, scaled):
+        move(make(model), batch)
+    for name, value in copies(plain).items():
+        guided = name.startswith(("stages.0.", "stages.1.", "stages.2."))
+        expected = before[name] + (value - before[name]) * (0.1 if guided else 1.0)
+        assert not torch.equal(value, before[name]), name
+        torch.testing.assert_close(copies(scaled)[name], expected, rtol=0, atol=1e-6, msg=name)
+
+
+def test_scale_reaches_the_guided_layers_of_stage_one(batch):
+    teacher, student = small_network(1), small_network()
+    objective = Hint(teacher, student, models.Regressor(student, teacher, batch[0]))
+    models.scale_rate(student, through=2, scale=0.5)
+    assert [group["scale"] for group in objective.groups()] == [0.5, 0.5, 1.0, 1.0]
+    models.freeze(student, through=1)
+    assert trained(objective) == {*student.stages[1:3].parameters(), *objective.regressor.parameters()}
+
+
+def move(objective, batch, rate=0.5):
+    """One step of plain gradient descent."""
+    optimizer = optimisers.sgd(objective.groups(), Schedule(epochs=1, momentum=0.0, weight_decay=0.0))
+    optimisers.set_rate(optimizer, rate)
+    step(objective, batch)
+    optimizer.step()
+
+
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), "4"])
 def test_impossible_temperature_is_refused_in_one_sentence(networks, temperature):
     with pytest.raises(ValueError, match=r"^temperature must be a number above 0, not .*\.$"):
@@ -119,7 +192,6 @@ def test_impossible_temperature_is_refused_in_one_sentence(networks, temperature
 
 @pytest.mark.parametrize("alpha", [2, -0.1, float("nan"), None])
 def test_impossible_alpha_is_refused_in_one_sentence(networks, alpha):
-    with pytest.raises(
-        ValueError, match=r"^alpha, the weight of the soft loss, must be a number from 0 to 1, not .*\.$"
-    ):
+    sentence = r"^alpha, the weight of the soft loss, must be a number from 0 to 1, not .*\.$"
+    with pytest.raises(ValueError, match=sentence):
         Distill(networks[0], networks[1], 4.0, alpha)

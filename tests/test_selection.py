@@ -4,25 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
+from conftest import SMALL_WIDTHS
 
-from kdlib import datasets, profiles, selection, storage
-from kdlib.profiles import Schedule
+from kdlib import datasets, models, selection
+from kdlib.storage import files
+from kdlib.study import STUDY, Schedule
 
 CHOSEN = Path(__file__).parents[1] / "results" / "selection.json"
-
-
-def test_what_is_held_out_is_not_trained_on(small_data):
-    held = datasets.hold_out(small_data, 56)
-    assert torch.equal(held.train_images, small_data.train_images[:200])
-    assert torch.equal(held.test_images, small_data.train_images[200:])
-    assert torch.equal(torch.cat([held.train_labels, held.test_labels]), small_data.train_labels)
-
-
-@pytest.mark.parametrize("count", [0, 256])
-def test_something_must_be_left_on_both_sides(small_data, count):
-    with pytest.raises(ValueError, match=r"^count must lie between 1 and 255, not "):
-        datasets.hold_out(small_data, count)
 
 
 def test_every_candidate_is_scored_on_held_out_images(small_data, monkeypatch):
@@ -32,6 +20,8 @@ def test_every_candidate_is_scored_on_held_out_images(small_data, monkeypatch):
     monkeypatch.setattr(selection, "HELD_OUT", 56)
     monkeypatch.setattr(selection, "RATES", (0.05, 0.1))
     monkeypatch.setattr(datasets, "load", lambda name: small_data)
+    monkeypatch.setattr(models, "TEACHER_WIDTHS", SMALL_WIDTHS)
+    monkeypatch.setattr(models, "STUDENT_WIDTHS", SMALL_WIDTHS)
     rows = selection.select()
     assert [row["training"] for row in rows] == ["teacher"] * 2 + ["baseline"] * 2 + ["hint"] * 2 + ["distill"] * 3
     # Shares of 56 images, not of the 100 of the test split.
@@ -42,7 +32,7 @@ def test_every_candidate_is_scored_on_held_out_images(small_data, monkeypatch):
 
 
 def test_the_full_profile_has_the_settings_that_scored_best():
-    trials, full = storage.read_json(CHOSEN)["trials"], profiles.load("full")
+    trials, full = files.read_json(CHOSEN)["trials"], STUDY.profile("full")
     for training, schedule in (("teacher", full.teacher), ("baseline", full.student), ("hint", full.hint)):
         assert schedule.learning_rate == selection.best(trials, training)["learning_rate"], training
     distill = selection.best(trials, "distill")

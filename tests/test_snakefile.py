@@ -1,16 +1,20 @@
 """The graph of the report, run by Snakemake on notebooks that train nothing."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from kdlib.study import ANALYSIS, STUDY
+
 HOME = Path(__file__).parents[1]
-NAMES = ["01_teacher", "02_baseline", "03_distill", "04_exp1", "05_exp2", "06_analysis"]
+NAMES = [*STUDY.notebooks, ANALYSIS]
 
 
 @pytest.fixture
@@ -57,31 +61,57 @@ def test_a_dying_kernel_fails_with_the_notebooks_name_and_the_rest_stays(project
     assert once_more.returncode == 0 and "mended" not in once_more.stdout
 
 
-def test_a_replicate_published_without_weights_is_not_run_again(project):
-    for seed, files in enumerate((["teacher.json", "teacher.safetensors"], ["teacher.json"], [])):
-        folder = project / f"results/full/seed{seed}"
-        folder.mkdir(parents=True)
-        for name in files:
-            (folder / name).touch()
-    planned = snakemake(project, config=("profile=full", "seeds=3"), options=["--summary"])
-    assert planned.returncode == 0
-    assert [f"build/full/seed{seed}/" in planned.stdout for seed in range(3)] == [True, False, True]
+def pending(project, *names):
+    """Which of the notebooks would run again, had all of them run now."""
+    outputs = {name: f"build/smoke/{'' if name == ANALYSIS else 'seed0/'}{name}.ipynb" for name in NAMES}
+    now = time.time()  # Snakemake tells times apart by the second
+    ages = {path: now - 3600 for path in project.rglob("*") if path.is_file()}
+    ages[project / "build/smoke/data.ready"] = now - 1800
+    ages |= {project / output: now - 900 for output in outputs.values()} | {project / name: now for name in names}
+    for path, when in ages.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (when, when))
+    summary = snakemake(project, *outputs.values(), options=["--summary"])
+    assert summary.returncode == 0, summary.stderr
+    again = [line.split("\t")[0] for line in summary.stdout.splitlines() if "update pending" in line]
+    return {name for name, path in outputs.items() if path in again}
 
 
-def test_what_tells_of_the_published_run_runs_again_when_records_come(project):
-    build = project / "build/full"
-    (build / "seed0").mkdir(parents=True)
-    for name in ("data.ready", "06_analysis.ipynb", *(f"seed0/{name}.ipynb" for name in NAMES[:-1])):
-        (build / name).touch()
+@pytest.fixture
+def real(project):
+    """The project with its real notebooks, whose imports decide what runs again."""
+    shutil.copytree(HOME / "notebooks", project / "notebooks", dirs_exist_ok=True)
+    return project
 
-    def to_do():
-        targets = ["build/full/06_analysis.ipynb", *(f"build/full/seed0/{name}.ipynb" for name in NAMES[:-1])]
-        return snakemake(project, *targets, config=("profile=full", "seeds=2"), options=["--summary"]).stdout
 
-    (project / "results/full/seed1").mkdir(parents=True)
-    assert "update pending" not in to_do()
-    (project / "results/full/seed1/teacher.json").touch()
-    assert to_do().count("update pending") == len(NAMES)
+def test_a_notebook_runs_again_when_a_module_that_it_uses_has_changed_and_only_then(real):
+    assert pending(real) == set()
+    assert pending(real, "kdlib/report/study_plots.py") == {ANALYSIS}
+    assert pending(real, "kdlib/selection.py") == set()
+    assert pending(real, "kdlib/study.py") == set(NAMES)
+    # The analysis runs again because its records may.
+    assert pending(real, "kdlib/report/run_plots.py") == set(NAMES)
+
+
+def test_the_answers_at_the_top_are_renewed_when_the_published_records_change(real):
+    assert pending(real, "results/full/seed1/teacher.json") == set(NAMES)
+
+
+def test_edges_follow_from_the_study_an_arm_more_included(project):
+    """The Snakefile itself, in a process whose study has another arm in a notebook of its own."""
+    write(project, "07_more", "print('more')")
+    (project / "more.smk").write_text(
+        "import dataclasses\nfrom kdlib import study\n"
+        "arm = study.Arm('more', 'more', '#888888', '07_more', needs=('baseline',))\n"
+        "study.STUDY = dataclasses.replace(study.STUDY, arms=(*study.STUDY.arms, arm))\n"
+        "include: 'Snakefile'\n"
+    )
+    result = snakemake(project, "build/smoke/seed0/07_more.ipynb", options=["--snakefile", "more.smk"])
+    assert result.returncode == 0, result.stderr
+    built = project / "build/smoke/seed0"
+    assert (built / "07_more.ipynb").exists() and (built / "02_baseline.ipynb").exists()
+    assert not (built / "01_teacher.ipynb").exists(), "nothing that the new arm does not need"
 
 
 def test_everything_goes_where_kdlib_root_says(project, monkeypatch):

@@ -19,7 +19,7 @@ def test_torchvision_works_and_a_second_call_changes_nothing():
     check("""
 import sys
 from PIL import Image
-from kdlib._torchvision import import_torchvision
+from kdlib.storage._torchvision import import_torchvision
 
 torchvision = import_torchvision()
 assert import_torchvision() is torchvision
@@ -45,7 +45,7 @@ def test_a_torchvision_that_imports_or_fails_by_itself_is_left_alone(tmp_path):
         """
 import os
 import torch
-from kdlib._torchvision import import_torchvision
+from kdlib.storage._torchvision import import_torchvision
 
 os.environ["BROKEN"] = "yes"
 try:

@@ -1,14 +1,14 @@
-"""Files that are either whole or not there: atomic writing, checked reading, locks.
+"""Files that are either whole or not there: atomic writing, verified reading, locks.
 
-Everything the project leaves on disk (the data cache, checkpoints, weights, records) goes through
-this module. A file is written under a temporary name, flushed to the disk and only then renamed, so
-a process killed at any moment leaves the old file or the new one and never half of one. Tensor files
-are safetensors with a SHA-256 digest of their content, so damage is found when they are read. Nothing
-is ever unpickled: no file can make a reader execute code.
+Everything the project leaves on disk goes through this module. A file is written under a temporary name, flushed to the
+disk and then renamed, so a process killed at any moment leaves the old file or the new one and never half of one. Every
+file carries a SHA-256 digest of its content, so damage is found when it is read. Nothing is ever unpickled: no file can
+make a reader execute code.
 """
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -57,13 +58,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as JSON (UTF-8, sorted keys) with its own digest, atomically.
+    """Write ``content`` as JSON (UTF-8, sorted keys, a list on a line) with its own digest, atomically.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written; the old file is untouched.
     """
     signed = {**content, "sha256": _json_digest(content)}
-    write_bytes(path, (json.dumps(signed, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, f"{_readable(signed)}\n".encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -73,20 +74,68 @@ def read_json(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         StorageError: the file is truncated, altered or no such file at all.
     """
-    try:
+    with _reading(path):
         content = json.loads(path.read_bytes())
-        intact = content.pop("sha256", None) == _json_digest(content)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever a damaged file leads to, the reader needs one sentence
-        raise StorageError(f"{path} is damaged: delete it and run the same command again.") from error
-    if not intact:
-        raise StorageError(f"{path} is damaged (its content does not match its digest): delete it and run again.")
+        expected = content.pop("sha256")
+    _compare(path, expected, _json_digest(content))
     return content
+
+
+def _readable(value: Any, indent: int = 0) -> str:
+    """JSON with every entry of a dictionary on a line of its own, and every list on one."""
+    if not isinstance(value, Mapping) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    margin = " " * (indent + 1)
+    entries = (f"{margin}{json.dumps(key)}: {_readable(value[key], indent + 1)}" for key in sorted(value))
+    return "{\n" + ",\n".join(entries) + "\n" + " " * indent + "}"
 
 
 def _json_digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a library makes of a damaged file into one sentence."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise StorageError(f"{path} is damaged: delete it and run the same command again.") from error
+
+
+def _compare(path: Path, expected: object, found: str) -> None:
+    if expected != found:
+        raise StorageError(f"{path} is damaged (its content does not match its digest): delete it and run again.")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Write ``arrays`` as one compressed ``.npz`` file, atomically; return their digest, by which they are read.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_bytes(path, content.getvalue())
+    return digest({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
+    """Read a file of `write_arrays` whose digest must be ``expected``.
+
+    Raises:
+        StorageError: the file is missing, truncated, altered, or holds other arrays.
+    """
+    try:
+        with _reading(path), np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            arrays = dict(file)
+            found = digest({name: torch.from_numpy(array) for name, array in arrays.items()})
+    except FileNotFoundError:
+        raise StorageError(f"{path} is missing: delete the record beside it and run the same command again.") from None
+    _compare(path, expected, found)
+    return arrays
 
 
 def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> str:
@@ -95,7 +144,8 @@ def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | No
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.view(-1).view(torch.uint8).numpy())
+        if tensor.numel():  # an empty tensor cannot be viewed as bytes
+            sha.update(tensor.view(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
 
 
@@ -121,16 +171,12 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise FileNotFoundError(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = json.loads(file.metadata()["kdlib"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        expected = metadata.pop("sha256", None)
-        intact = expected == digest(tensors, metadata)
-    except Exception as error:  # whatever the library makes of a damaged file, the reader needs one sentence
-        raise StorageError(f"{path} is damaged: delete it and run the same command again.") from error
-    if not intact:
-        raise StorageError(f"{path} is damaged (its content does not match its digest): delete it and run again.")
+    with _reading(path), safetensors.safe_open(path, framework="pt") as file:
+        metadata = json.loads(file.metadata()["kdlib"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        expected = metadata.pop("sha256")
+        found = digest(tensors, metadata)
+    _compare(path, expected, found)
     return tensors, metadata
 
 

@@ -1,0 +1,52 @@
+"""How a training goes, as its user sees it: a bar in JupyterLab, else one line an epoch."""
+
+import os
+from collections.abc import Mapping
+
+from tqdm.auto import tqdm
+
+
+class Progress:
+    """Shows a training while it runs; use it in a ``with`` block.
+
+    Args:
+        run: its name.
+        done: epochs that an earlier call trained.
+        epochs: of the whole training. steps: of an epoch.
+    """
+
+    def __init__(self, run: str, done: int, epochs: int, steps: int):
+        self.run, self.epochs = run, epochs
+        # Jupyter servers set this variable for their kernels; under papermill or nbval nobody watches a bar, and its
+        # every movement would be stored as a line.
+        interactive = "JPY_SESSION_NAME" in os.environ
+        self.bar = tqdm(total=epochs * steps, initial=done * steps, desc=run, unit="step") if interactive else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def step(self) -> None:
+        """Say that one more step is done."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def epoch(
+        self, epoch: int, train: Mapping[str, float], test: Mapping[str, float], timing: Mapping[str, list[float]]
+    ) -> None:
+        """Say that ``epoch`` (from 1) is done; losses and accuracies of it, and the seconds of every epoch so far."""
+        figures = [f"loss {train['total']:.3f}"]
+        if "power" in train:
+            r2, test_r2 = (1 - part["total"] / part["power"] for part in (train, test))
+            figures.append(f"R² {r2:.3f}, test {test_r2:.3f}")
+        if "accuracy" in train:
+            figures.append(f"accuracy {train['accuracy']:.1f} %, test {test['accuracy']:.1f} %")
+        if self.bar is not None:
+            self.bar.set_postfix_str("  ".join(figures))
+            return
+        left = (self.epochs - epoch) * timing["seconds"][-1]
+        figures += [f"{timing['images_per_second'][-1]:,.0f} images/s", f"{left / 60:.1f} min left"]
+        print(f"{self.run}  epoch {epoch}/{self.epochs}  " + "  ".join(figures), flush=True)

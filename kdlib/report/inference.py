@@ -1,0 +1,118 @@
+"""Means and differences over seeds, with intervals, and the verdict by the 0.8-point rule.
+
+Every interval is Student's t over seeds, from the values of its own arm or contrast alone: arms differ in run-to-run
+variance, so nothing is pooled. It tells how another set of seeds might come out on the same test images. The interval
+of a single seed is over the test images, and gives no verdict.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from kdlib.report import measures
+from kdlib.report.measures import Measure
+from kdlib.storage.runs import Results
+from kdlib.study import GAP, Contrast
+
+CONFIDENCE = 0.95  # of every interval
+
+Verdict = Literal["gap", "no gap", "undecided", "one seed: none"]
+
+
+class Estimate(NamedTuple):
+    """A mean with its 95 % interval.
+
+    Attributes:
+        mean: the estimate.
+        half_width: of the interval; nan where there is none.
+        n: how many seeds or test images the interval is over. source: which of the two.
+    """
+
+    mean: float
+    half_width: float
+    n: int
+    source: Literal["seeds", "test images"] = "seeds"
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half_width
+
+    def text(self, decimals: int, unit: str = "") -> str:
+        """For example "91.23 ± 0.31 %", or "91.23 %" without an interval."""
+        spread = "" if np.isnan(self.half_width) else f" ± {self.half_width:.{decimals}f}"
+        return f"{self.mean:.{decimals}f}{spread}{unit}"
+
+
+def interval(values: Sequence[float]) -> Estimate:
+    """Mean of one value a seed, with Student's t-interval on n − 1 degrees of freedom; one value has none."""
+    n = len(values)
+    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(values) if n > 1 else np.nan
+    return Estimate(float(np.mean(values)), float(half_width), n)
+
+
+def over_seeds(results: Results, arm: str, measure: Measure) -> Estimate:
+    """Mean of a measure over the seeds of an arm: `interval`."""
+    return interval([measure(record) for record in results.records(arm)])
+
+
+def accuracy(results: Results, arm: str) -> Estimate:
+    """Test accuracy of an arm after the final epoch, in percent.
+
+    Of a single seed the interval is Wald's for a proportion of n test images, with variance p (1 − p) / n.
+    """
+    estimate = over_seeds(results, arm, measures.accuracy)
+    if estimate.n > 1:
+        return estimate
+    n, share = len(results.records(arm)[0].labels), estimate.mean / 100
+    return Estimate(estimate.mean, 100 * _normal() * np.sqrt(share * (1 - share) / n), n, "test images")
+
+
+def difference(results: Results, contrast: Contrast) -> Estimate:
+    """Test accuracy of the first arm minus that of the second, in points, paired within the seeds that have both.
+
+    Of a single seed the interval is Wald's for two proportions of the same n test images, with variance
+    (b + c − (b − c)² / n) / n², where b and c are the images that only one of the two classifies correctly
+    (Agresti, *Categorical Data Analysis*, section on comparing dependent proportions).
+    """
+    pairs = [
+        (results.by_seed[seed][contrast.first], results.by_seed[seed][contrast.second])
+        for seed in results.seeds(contrast.first, contrast.second)
+    ]
+    if len(pairs) > 1:
+        return interval([measures.accuracy(first) - measures.accuracy(second) for first, second in pairs])
+    ((first, second),) = pairs
+    b, c = measures.discordant(first, second)
+    n = len(first.labels)
+    half_width = _normal() * np.sqrt(b + c - (b - c) ** 2 / n) / n
+    return Estimate(100 * (b - c) / n, float(100 * half_width), n, "test images")
+
+
+def verdict(estimate: Estimate) -> Verdict:
+    """The 0.8-point rule, from the interval over seeds: "gap" if all of it lies beyond ±0.8, "no gap" if all within."""
+    if estimate.source != "seeds":
+        return "one seed: none"
+    if estimate.low > GAP or estimate.high < -GAP:
+        return "gap"
+    if estimate.low >= -GAP and estimate.high <= GAP:
+        return "no gap"
+    return "undecided"
+
+
+def available(results: Results, contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """Those of the contrasts of which both arms have a record of the same seed."""
+    return [contrast for contrast in contrasts if results.seeds(contrast.first, contrast.second)]
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and two decimals, e.g. "+1.31" or "−0.40"."""
+    return f"{value:+z.2f}".replace("-", "−")
+
+
+def _normal() -> float:
+    return float(stats.norm.ppf((1 + CONFIDENCE) / 2))

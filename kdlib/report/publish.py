@@ -1,0 +1,190 @@
+"""Around the notebooks: the choice of a profile, the summary at the end, and publishing."""
+
+import html
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+
+from kdlib import datasets
+from kdlib.report import cells, prose, tables
+from kdlib.storage import files, runs
+from kdlib.storage.cifar10 import DataUnavailable
+from kdlib.storage.runs import NotTrained, Replicate, Results
+from kdlib.study import ANALYSIS, PUBLISHED, STUDY, Profile
+
+START, END = "<!-- results: written by make publish -->", "<!-- end of results -->"
+READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
+
+
+def choose(name: str | None) -> str:
+    """The profile to run, its data at hand: ``name``, else "quick", else "smoke" if CIFAR-10 is out of reach.
+
+    Raises:
+        ValueError: no such profile, or the published records, which are not run.
+        DataUnavailable: ``name`` is given, and its data cannot be had.
+    """
+    profile = STUDY.profile(name or "quick")
+    if profile.name == PUBLISHED:
+        raise ValueError("The published records are read without a command: choose full to train the study again.")
+    try:
+        datasets.load(profile.dataset)
+    except DataUnavailable as error:
+        if name:
+            raise
+        print(f"{error}\n\n{'=' * 100}\n{cells.DIGITS}\n{'=' * 100}\n", file=sys.stderr)
+        return "smoke"
+    return profile.name
+
+
+def summary(profile_name: str) -> str:
+    """Write ``index.html`` beside the executed notebooks; the closing text of `make report`.
+
+    Of the profile full it ends with the own accuracies beside the published ones.
+    """
+    profile = STUDY.profile(profile_name)
+    results = runs.load_all(profile)
+    table = tables.summary(results)
+    folder = runs.build_folder(profile.name)
+    files.write_bytes(folder / "index.html", _index(profile, results).encode())
+    lines = [cells.DIGITS, ""] if profile.dataset == "digits" else []
+    seeds = f"Profile {profile.name}, {len(results.by_seed)} seed(s)"
+    for level, title in (("here", seeds), ("note", "The note")):
+        lines += [title, table.xs(level, axis=1, level=1).to_string(), ""]
+    if profile.name == "full":
+        try:
+            published = runs.load_all(STUDY.profile(PUBLISHED))
+            lines += ["Yours beside the published run", tables.beside(results, published).to_string(), ""]
+        except NotTrained:
+            lines += ["There is no published run to compare with.", ""]
+    home = runs.root()
+    return "\n".join(
+        [
+            *lines,
+            f"Notebooks  {folder.relative_to(home)}/index.html",
+            f"Figures    {folder.relative_to(home)}/figures/",
+            f"Records    {runs.results_folder(profile.name).relative_to(home)}/",
+        ]
+    )
+
+
+def _index(profile: Profile, results: Results) -> str:
+    folder = runs.build_folder(profile.name)
+    pages = sorted(path.relative_to(folder) for path in folder.glob("**/0*.html"))
+    links = "\n".join(f'<li><a href="{page}">{html.escape(str(page.with_suffix("")))}</a></li>' for page in pages)
+    told = "\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in prose.sentences(ANALYSIS, results))
+    notice = f"<p><strong>{cells.DIGITS}</strong></p>" if profile.dataset == "digits" else ""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>FitNets in two stages: profile {profile.name}</title>
+<style>
+body {{ font: 16px/1.5 sans-serif; max-width: 80em; margin: 2em auto; padding: 0 1em }}
+table {{ border-collapse: collapse; font-size: 85% }}
+td, th {{ border: 1px solid #ccc; padding: .3em .5em; text-align: right }}
+</style>
+<h1>FitNets in two stages</h1>
+{notice}
+<p>Profile {profile.name}, {len(results.by_seed)} seed(s). "here" is this run, "note" the note it reproduces.</p>
+{tables.summary(results).to_html()}
+<h2>What this run found</h2>
+<ul>{told}</ul>
+<h2>Executed notebooks</h2>
+<ul>{links}</ul>
+</html>
+"""
+
+
+def publish(profile_name: str | None = None) -> None:
+    """Renew what the repository shows of the published run: ``results/``, ``figures/``, notebooks and READMEs.
+
+    Args:
+        profile_name: "full" first takes over one's own run of that profile: its records, the weights of seed 0, and the
+            executed notebooks. None renews what follows from ``results/``: the analysis, its figures, the READMEs.
+
+    Raises:
+        NotTrained: there are no records, or a notebook has not been executed.
+        ValueError: another profile, or a notebook was changed after it was executed.
+    """
+    if profile_name not in (None, "full"):
+        raise ValueError(f"Only the profile full can be published, not {profile_name}.")
+    home = runs.root()
+    if profile_name:
+        _check_complete(runs.load_all(STUDY.profile(profile_name), including=0).only(0))
+        build = runs.build_folder(profile_name)
+        executed = {name: build / "seed0" / f"{name}.ipynb" for name in STUDY.notebooks}
+        _take_outputs(executed)
+        _replace(home / "results" / "full", _published_files(build / "results"), build / "results")
+        _replace(home / "figures", (build / "figures" / "seed0").glob("*.png"), build / "figures" / "seed0")
+    results = runs.load_all(STUDY.profile(PUBLISHED), including=0)
+    analysis = runs.build_folder(PUBLISHED) / f"{ANALYSIS}.ipynb"
+    analysis.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "papermill", home / "notebooks" / analysis.name, analysis, "-k", "python3"]
+    if subprocess.run([*command, "--no-progress-bar", "-p", "profile", PUBLISHED]).returncode:
+        raise ValueError(f"{analysis.name} failed (see above): repair it, then run make publish again.")
+    _take_outputs({ANALYSIS: analysis})
+    for picture in Replicate(STUDY.profile(PUBLISHED)).figures.glob("*.png"):
+        files.write_bytes(home / "figures" / picture.name, picture.read_bytes())
+    seconds = training_seconds(results)
+    for name, language in READMES.items():
+        path = home / name
+        text = update(path.read_text("utf-8"), prose.readme(results, language, seconds))
+        files.write_bytes(path, text.encode())
+
+
+def _check_complete(results: Results) -> None:
+    if results.missing:
+        names = ", ".join(arm.name for arm in results.missing)
+        raise NotTrained(f"Seed 0 has no record of {names}: run make report PROFILE=full first.")
+
+
+def _published_files(folder: Path) -> list[Path]:
+    """Records of all seeds with their timings, and the weights of seed 0; no variants."""
+    paths = [path for suffix in ("json", "npz") for path in folder.glob(f"seed*/**/*.{suffix}")]
+    return [path for path in [*paths, *folder.glob("seed0/*.safetensors")] if "-" not in path.name]
+
+
+def _replace(folder: Path, new: Iterable[Path], base: Path) -> None:
+    """Make ``folder`` hold the files ``new``, at the same places as below ``base``, and no others."""
+    new = list(new)
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in new:
+        files.write_bytes(folder / path.relative_to(base), path.read_bytes())
+
+
+def _take_outputs(executed: dict[str, Path]) -> None:
+    """Put the outputs of executed notebooks into ``notebooks/``, whose cells stay as they are; of all, or of none."""
+    notebooks = {}
+    for name, path in executed.items():
+        source = runs.root() / "notebooks" / f"{name}.ipynb"
+        if not path.exists():
+            raise NotTrained(f"{path} is missing: run make report PROFILE=full first.")
+        notebook = nbformat.read(source, as_version=4)
+        outputs = {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
+        for cell in notebook.cells:
+            if cell.id not in outputs or outputs[cell.id].source != cell.source:
+                raise ValueError(f"{source.name} was changed since it ran: run make report PROFILE=full again.")
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = outputs[cell.id].outputs, outputs[cell.id].execution_count
+        notebooks[source] = notebook
+    for source, notebook in notebooks.items():
+        nbformat.write(notebook, source)
+
+
+def update(text: str, new: str) -> str:
+    """``text`` with ``new`` between the two marks. Raises ``ValueError`` if they are not there, once and in order."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end or START in rest or END in before + after:
+        raise ValueError(f"The marks {START!r} and {END!r} must stand in it once: put them where the results belong.")
+    return f"{before}{START}\n{new}\n{END}{after}"
+
+
+def training_seconds(results: Results) -> float:
+    """How long a published seed trained, in the mean; tests between the epochs included."""
+    profile = STUDY.profile(PUBLISHED)
+    paths = [Replicate(profile, seed).run(arm).timing_path for seed, arms in results.by_seed.items() for arm in arms]
+    return sum(sum(files.read_json(path)["seconds"]) for path in paths) / len(results.by_seed)

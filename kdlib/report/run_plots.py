@@ -1,0 +1,173 @@
+"""Pictures of the data, and of one run: each takes records and returns a matplotlib `Figure`.
+
+A model has the same colour in every picture, that of its arm in `study`.
+"""
+
+import re
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kdlib.datasets import Data
+from kdlib.report import figure, measures
+from kdlib.report.figure import SPLITS, STYLES
+from kdlib.storage.records import Record
+from kdlib.study import STUDY
+
+LOSS, ACCURACY = "loss (nats)", "accuracy (%)"
+
+
+def display_name(record: Record) -> str:
+    """A run's name in pictures, a reader's changes included: "student (distilled), temperature 8"."""
+    _, *changes = re.split(r"-(?=[a-z])", record.run)
+    return ", ".join([STUDY.arm(record.run).title, *(re.sub(r"^([a-z]+)", r"\1 ", change) for change in changes)])
+
+
+def images(data: Data, count: int = 12) -> Figure:
+    """The first ``count`` training images of each class, one class a row."""
+    side = data.train_images.shape[1] + 2  # pixels, with the gap to the next image
+    sheet = np.full((len(data.classes) * side, count * side, 3), 255, np.uint8)
+    for row in range(len(data.classes)):
+        for column, image in enumerate(data.train_images[data.train_labels == row][:count].cpu().numpy()):
+            sheet[row * side :, column * side :][: side - 2, : side - 2] = image
+    picture, axes = figure.new("Training images, class by class", data.name, height=8)
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_yticks((np.arange(len(data.classes)) + 0.5) * side, data.classes, fontsize="large")
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.set_frame_on(False)
+    axes.grid(False)
+    return picture
+
+
+def four_plots(record: Record) -> Figure:
+    """Training and validation × loss and accuracy, over the epochs."""
+    picture, axes = _new(record, "loss and accuracy", 2, 2, 6)
+    _losses_and_accuracies(axes, record)
+    return picture
+
+
+def losses_by_epoch(record: Record) -> Figure:
+    """Total, soft and hard loss of a distilled student after each epoch, in training and validation."""
+    picture, axes = _new(record, "losses after each epoch", 1, 3, 3.8)
+    for panel, (loss, title) in zip(axes, _loss_titles(record).items(), strict=True):
+        for split in SPLITS:
+            _by_epoch(panel, record, split, getattr(record, split)[loss])
+        panel.set_title(title)
+        figure.log_losses(panel)
+        panel.legend()
+    return picture
+
+
+def losses_by_step(record: Record) -> Figure:
+    """Total, soft and hard loss of a distilled student on every training batch, with a running mean."""
+    picture, axes = _new(record, "losses at each training step", 1, 3, 3.8)
+    for panel, (loss, title) in zip(axes, _loss_titles(record).items(), strict=True):
+        _by_step(panel, record, loss)
+        panel.set_title(title)
+        figure.log_losses(panel)
+    return picture
+
+
+def hint(record: Record) -> Figure:
+    """Stage one: hint loss per step and per epoch, and the explained variance R² per epoch."""
+    picture, (by_step, by_epoch, variance) = _new(record, "learning to predict the teacher's hint", 1, 3, 3.8)
+    _hint_losses(by_step, by_epoch, record)
+    for split in SPLITS:
+        _by_epoch(variance, record, split, measures.explained(record, split))
+    variance.axhline(0, color=figure.GREY, linewidth=1)
+    variance.set(ylabel="R²", ylim=(min(-0.05, variance.get_ylim()[0]), 1))
+    variance.legend()
+    variance.set_title("explained variance")
+    _mark_explained(variance, record)
+    return picture
+
+
+def six_plots(stage_one: Record, stage_two: Record) -> Figure:
+    """The note's six plots: hint loss per step and per epoch, then stage two's losses and accuracies."""
+    picture, axes = _new(stage_two, "stage one (left) and stage two", 2, 3, 6)
+    _hint_losses(*axes[:, 0], stage_one)
+    _mark_explained(axes[1, 0], stage_one)
+    _losses_and_accuracies(axes[:, 1:], stage_two)
+    return picture
+
+
+def per_class(record: Record) -> Figure:
+    """Bars of each class's accuracy, and the accuracy over all classes."""
+    picture, axes = _new(record, "accuracy of each class", height=4)
+    values, overall = measures.per_class(record), measures.accuracy(record)
+    bars = axes.bar(values.index, values, color=_colour(record), alpha=0.7)
+    if len(values) <= figure.MANY:
+        axes.bar_label(bars, fmt="%.1f", padding=2, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    else:
+        axes.tick_params("x", rotation=90, labelsize=6)
+    axes.axhline(overall, color=figure.GREY, linestyle=":", label=f"all classes: {overall:.2f} %")
+    axes.set(xlabel="true class", ylabel=f"validation {ACCURACY}", ylim=(0, 122), yticks=range(0, 101, 20))
+    axes.grid(False, axis="x")
+    axes.legend(loc="upper right")
+    return picture
+
+
+# Parts of pictures
+
+
+def _new(record: Record, title: str, rows: int = 1, columns: int = 1, height: float = 4.0) -> tuple[Figure, np.ndarray]:
+    title = f"{display_name(record).capitalize()}: {title}"
+    details = f"profile {record.profile}, seed {record.identity.seed}"
+    return figure.new(title, record.identity.data["name"], details, rows, columns, height)
+
+
+def _colour(record: Record) -> str:
+    return STUDY.arm(record.run).colour
+
+
+def _by_epoch(axes: Axes, record: Record, split: str, values: list[float]) -> None:
+    epochs = range(1, len(values) + 1)
+    axes.plot(epochs, values, STYLES[split], color=_colour(record), marker=".", label=SPLITS[split])
+    figure.label_epochs(axes)
+
+
+def _by_step(axes: Axes, record: Record, loss: str) -> None:
+    window, mean = figure.running_mean(record.steps[loss])
+    axes.plot(record.steps[loss], color=_colour(record), alpha=0.3, linewidth=0.8, label="each step")
+    axes.plot(mean, color=_colour(record), label=f"mean of {window} steps")
+    axes.set_xlabel("step")
+    axes.legend()
+
+
+def _losses_and_accuracies(axes: np.ndarray, record: Record) -> None:
+    """Losses in the upper and accuracies in the lower row, training on the left of each."""
+    for row, (curve, quantity) in zip(axes, (("total", LOSS), ("accuracy", ACCURACY)), strict=True):
+        for panel, split in zip(row, SPLITS, strict=True):
+            _by_epoch(panel, record, split, getattr(record, split)[curve])
+            panel.set(title=f"{SPLITS[split]} {quantity.split()[0]}", ylabel=quantity)
+        row[1].sharey(row[0])
+
+
+def _hint_losses(by_step: Axes, by_epoch: Axes, record: Record) -> None:
+    _by_step(by_step, record, "total")
+    for split in SPLITS:
+        _by_epoch(by_epoch, record, split, getattr(record, split)["total"])
+    by_epoch.legend()
+    by_step.set_title("hint loss at each step")
+    by_epoch.set_title("hint loss after each epoch")
+    for panel in (by_step, by_epoch):
+        panel.set_ylabel("hint loss (s.d.² of the hint)")
+
+
+def _mark_explained(axes: Axes, record: Record) -> None:
+    """Add to the title how much of the hint stage one explains; in red if that is next to nothing."""
+    r2 = measures.explained(record, "test")[-1]
+    little = r2 < measures.LITTLE
+    text = f"R² = {r2:.2f}" + (": almost nothing" if little else " at the end")
+    axes.set_title(f"{axes.get_title()}\n{text}", color=figure.RED if little else "black")
+
+
+def _loss_titles(record: Record) -> dict[str, str]:
+    alpha, temperature = record.identity.objective["alpha"], record.identity.objective["temperature"]
+    return {
+        "total": f"total: {alpha:g} · soft + {1 - alpha:g} · hard",
+        "soft": f"soft: T² · KL(teacher ‖ student), T = {temperature:g}",
+        "hard": "hard: cross-entropy",
+    }

@@ -1,0 +1,224 @@
+"""Pictures that compare the arms of a study: each takes its records and returns a matplotlib `Figure`.
+
+An arm that was not run is named at the foot.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+
+from kdlib.report import figure, inference, measures, tables
+from kdlib.report.figure import BAND, GREY, MANY, SPLITS, STYLES
+from kdlib.report.inference import Estimate, signed
+from kdlib.report.run_plots import ACCURACY
+from kdlib.storage.records import Record
+from kdlib.storage.runs import Results
+from kdlib.study import GAP, Arm
+
+_ERRORS = "share of the true class (%)"
+
+
+# Over the seeds
+
+
+def accuracy_curves(results: Results) -> Figure:
+    """Test accuracy of all models: over the epochs, and where they end, beside the note's figures for CIFAR-10."""
+    models = sorted(results.models, key=lambda arm: inference.accuracy(results, arm.name).mean)
+    height = max(5.0, 0.7 * len(models) + 1.5)
+    picture, (curves, ends) = _new(results, "Accuracy on the validation images", 1, 2, height, width_ratios=[3, 2])
+    # The note's figures are of CIFAR-10; beside those of digits they would mislead.
+    comparable = results.any_record.identity.data["name"] == "cifar10"
+    notes = results.study.note.figures.get("validation accuracy, best epoch", {}) if comparable else {}
+    estimates = [inference.accuracy(results, arm.name) for arm in models]
+    for row, (arm, final) in enumerate(zip(models, estimates, strict=True)):
+        _mean_and_range(curves, arm, [record.test["accuracy"] for record in results.records(arm.name)])
+        look = {"color": arm.colour, "markersize": 8}
+        ends.errorbar(final.mean, row, xerr=final.half_width, fmt="o", capsize=4, **look)
+        if arm.name in notes:
+            ends.plot(float(notes[arm.name]), row, "D", fillstyle="none", **look)
+        ends.annotate(final.text(2, " %"), (final.mean, row), (0, 9), textcoords="offset points", ha="center")
+    # The models part late: the first quarter of the epochs may begin below the frame.
+    later = [line.get_ydata()[len(line.get_ydata()) // 4 :].min() for line in curves.lines]
+    curves.set(title=f"after each epoch{_mean_of(results)}", ylabel=ACCURACY, ylim=(min(later) - 1, None))
+    curves.legend(reverse=True)
+    ends.plot([], [], "o", color=GREY, label=f"here, with 95 % interval\nover {_over(estimates)}")
+    if notes:
+        ends.plot([], [], "D", color=GREY, fillstyle="none", label="the note (best epoch)")
+    ends.legend(loc="lower right")
+    mean = f"\n(mean of {_seeds(results)} seeds)" if len(results.by_seed) > 1 else ""
+    ends.set(title=f"after the final epoch{mean}", xlabel=ACCURACY, ylim=(-1.7, len(models) - 0.4))
+    ends.set_yticks(range(len(models)), [arm.title for arm in models])
+    ends.margins(x=0.25)
+    return picture
+
+
+def loss_curves(results: Results) -> Figure:
+    """Hard loss of all models and soft loss of the distilled ones, over the epochs.
+
+    Unlike the totals, which each objective weighs in its own way, these compare.
+    """
+    picture, axes = _new(results, "Losses", 2, 2, 7, sharey="row")
+    for row, loss in zip(axes, ("hard", "soft"), strict=True):
+        for panel, split in zip(row, SPLITS, strict=True):
+            for arm in results.models:
+                curves = [getattr(record, split) for record in results.records(arm.name)]
+                if "soft" in curves[0]:
+                    _mean_and_range(panel, arm, [curve[loss] for curve in curves], STYLES[split])
+                elif loss == "hard":  # of a training on labels alone, it is the whole loss
+                    _mean_and_range(panel, arm, [curve["total"] for curve in curves], STYLES[split])
+            panel.set_title(f"{SPLITS[split]}: {loss} loss{_mean_of(results)}")
+            figure.log_losses(panel)
+        if row[1].lines:
+            row[1].legend()
+    return picture
+
+
+def differences(results: Results) -> Figure:
+    """The paired differences in test accuracy with their 95 % intervals, and the band of the 0.8-point rule."""
+    contrasts = inference.available(results, results.study.contrasts)
+    height = 0.45 * len(contrasts) + 1.5
+    picture, axes = _new(results, "Differences in validation accuracy, with 95 % intervals", height=height)
+    axes.axvspan(-GAP, GAP, color=BAND)
+    axes.set_title(f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap")
+    axes.axvline(0, color=GREY, linewidth=1)
+    estimates = [inference.difference(results, contrast) for contrast in contrasts]
+    for row, estimate in enumerate(estimates):
+        axes.errorbar(estimate.mean, row, xerr=estimate.half_width, fmt="o", color="black", capsize=4)
+        text = f"{signed(estimate.mean)}  {inference.verdict(estimate)}"
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center")
+    axes.set_yticks(range(len(contrasts)), [tables.title(results, contrast) for contrast in contrasts])
+    axes.invert_yaxis()
+    over = f"; intervals over {_over(estimates)}" if contrasts else ""
+    axes.set_xlabel(f"difference (points{over})")
+    axes.grid(False, axis="y")
+    return picture
+
+
+# Of one seed
+
+
+def confusions(results: Results, seed: int) -> Figure:
+    """Confusion matrices of all models of one seed, on one colour scale."""
+    models = tables.models_of(results, seed)
+    rows = len(models) // 3 + 1
+    picture, axes = _new(
+        results.only(seed), "What is misclassified as what (bold: correct)", rows, 3, 3.7 * rows, squeeze=False
+    )
+    shares = {arm: _shares(record) for arm, record in models.items()}
+    highest = max((table - np.diag(np.diag(table))).to_numpy().max() for table in shares.values()) or 1.0
+    *panels, spare = axes.flat
+    for panel, arm in zip(panels, models, strict=False):
+        colours = _confusion(panel, shares[arm], highest)
+        panel.set_title(f"{arm.title}\n{measures.accuracy(models[arm]):.2f} % correct")
+        panel.tick_params(labelsize="small")
+    for panel in axes[:, 1:].flat:  # the classes stand in the same order as on the left
+        panel.set(ylabel="", yticklabels=[])
+    for panel in [*panels[len(models) :], spare]:
+        panel.set_axis_off()
+    picture.colorbar(colours, cax=spare.inset_axes((0, 0, 0.06, 1)), label=_ERRORS)
+    return picture
+
+
+def agreement(results: Results, seed: int) -> Figure:
+    """How often each two models of one seed put a test image into the same class."""
+    models = tables.models_of(results, seed)
+    names, runs = [arm.title for arm in models], list(models.values())
+    title = "Same prediction for the same image, right or wrong"
+    picture, axes = _new(results.only(seed), title, height=max(5.0, 0.6 * len(models) + 2))
+    if len(runs) < 2:
+        axes.set_axis_off()
+        return picture
+    shares = [[measures.agreement(one, other) for other in runs[:-1]] for one in runs[1:]]
+    table = pd.DataFrame(shares, names[1:], names[:-1])
+    label = "test images with the same prediction (%)"
+    repeated = np.triu(np.ones(table.shape, bool), k=1)  # each pair is shown once
+    sns.heatmap(table, ax=axes, mask=repeated, cmap="viridis", annot=True, fmt=".1f", cbar_kws={"label": label})
+    axes.tick_params(length=0, rotation=0)
+    axes.grid(False)
+    return picture
+
+
+def reliability(results: Results, seed: int) -> Figure:
+    """Reliability diagram: how often each model of one seed is right when it is so or so confident."""
+    picture, (above, below) = _new(results.only(seed), "Calibration", 2, 1, 7, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 100], [0, 100], ":", color=GREY, label="as often right as confident")
+    for arm, record in tables.models_of(results, seed).items():
+        bins = pd.DataFrame(record.calibration).query("count > 0")
+        label = f"{arm.title}: expected calibration error {measures.calibration_error(record):.2f} points"
+        above.plot(100 * bins["confidence"], 100 * bins["correct"], ".-", color=arm.colour, label=label)
+        share = 100 * bins["count"] / bins["count"].sum()
+        below.plot(100 * bins["confidence"], share, ".-", color=arm.colour)
+    above.set(ylabel="correct predictions (%)", title="below the diagonal: more confident than right")
+    below.set(xlabel="confidence, mean of a bin (%)", ylabel="images (%)", yscale="log")
+    above.legend()
+    return picture
+
+
+# Parts of pictures
+
+
+def _new(
+    results: Results, title: str, rows: int = 1, columns: int = 1, height: float = 4.0, **options: object
+) -> tuple[Figure, np.ndarray]:
+    record, seeds = results.any_record, list(results.by_seed)
+    details = [f"profile {record.profile}", f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
+    if results.missing:
+        details.append("not run: " + ", ".join(arm.title for arm in results.missing))
+    dataset = record.identity.data["name"]
+    return figure.new(title, dataset, ", ".join(details), rows, columns, height, **options)
+
+
+def _mean_of(results: Results) -> str:
+    return f" (mean and range of {_seeds(results)} seeds)" if len(results.by_seed) > 1 else ""
+
+
+def _seeds(results: Results) -> str:
+    """How many seeds the models have: "3", or "2 to 3" where they differ in that."""
+    counts = sorted({len(results.seeds(arm.name)) for arm in results.models})
+    return " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+
+
+def _over(estimates: Iterable[Estimate]) -> str:
+    """What the intervals are over: "3 seeds", or all that there is where they differ in that."""
+    return " / ".join(dict.fromkeys(f"{estimate.n:,} {estimate.source}" for estimate in estimates))
+
+
+def _mean_and_range(axes: Axes, arm: Arm, values: Iterable[list[float]], style: str = "-") -> None:
+    """Draw the mean of one curve a seed, and the range of the seeds as a band."""
+    curves = np.array(values)  # (seeds, epochs)
+    epochs = np.arange(1, curves.shape[1] + 1)
+    axes.plot(epochs, curves.mean(axis=0), style, color=arm.colour, marker=".", label=arm.title)
+    if len(curves) > 1:
+        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=arm.colour, alpha=0.2, linewidth=0)
+    figure.label_epochs(axes)
+
+
+def _shares(record: Record) -> pd.DataFrame:
+    """The confusion matrix in percent of each true class (row)."""
+    counts = measures.confusion(record)
+    return 100 * counts.div(counts.sum(axis=1), axis=0)
+
+
+def _confusion(axes: Axes, shares: pd.DataFrame, highest: float) -> QuadMesh:
+    """Draw a confusion matrix whose colours show the errors alone: correct predictions would outshine them.
+
+    Only a matrix of a few classes has room for numbers.
+    """
+    few = len(shares) <= MANY
+    texts = shares.map(lambda value: f"{value:.0f}" if round(value) else "")
+    correct = np.eye(len(shares), dtype=bool)
+    sns.heatmap(shares, ax=axes, mask=correct, cmap="Reds", vmin=0, vmax=highest, annot=texts if few else None, fmt="",
+                square=True, linewidths=0.5 if few else 0, cbar=False)  # fmt: skip
+    for number in range(len(shares) if few else 0):
+        axes.text(number + 0.5, number + 0.5, texts.iloc[number, number], ha="center", va="center", weight="bold")
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.tick_params(length=0)
+    axes.tick_params("x", rotation=90)
+    axes.tick_params("y", rotation=0)
+    axes.grid(False)
+    return axes.collections[0]

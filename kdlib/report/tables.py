@@ -1,0 +1,233 @@
+"""The tables of the report: each takes the records of a study and returns a pandas table, as text or numbers.
+
+An arm that was not run is named and left empty; contrasts and conclusions about it are left out.
+"""
+
+import numpy as np
+import pandas as pd
+
+from kdlib.report import inference, measures
+from kdlib.report.inference import signed
+from kdlib.storage.records import Record
+from kdlib.storage.runs import Replicate, Results, load_variants
+from kdlib.study import GAP, Arm, Contrast
+
+# Rows of the summary table: decimals and unit.
+ROWS = {
+    "loss": (3, ""),
+    "training accuracy": (2, " %"),
+    "validation accuracy, final epoch": (2, " %"),
+    "validation accuracy, best epoch": (2, " %"),
+    "fit (hint) loss": (3, ""),
+    "explained variance R² of the hint": (3, ""),
+    "soft loss": (3, ""),
+    "hard loss": (3, ""),
+    "parameters": (0, ""),
+}
+_OF_STAGE_ONE = {
+    "fit (hint) loss": measures.final_loss("total"),
+    "explained variance R² of the hint": measures.final_explained,
+}
+NOTHING, NOT_RUN = "–", "not run"
+
+
+def summary(results: Results) -> pd.DataFrame:
+    """The note's summary table, row for row, as text: columns (model, "here") and (model, "note").
+
+    Cells are the mean over the seeds ± its 95 % interval (see `inference`). Losses are those of the final epoch on the
+    training batches (nats; the hint loss in squared standard deviations of the hint); R² is that of the test images.
+    """
+    columns = {}
+    for arm in results.study.arms:
+        if not arm.classifies:
+            continue
+        cells = _cells(results, arm) if results.seeds(arm.name) else dict.fromkeys(ROWS, NOT_RUN)
+        note = {row: figures.get(arm.name) for row, figures in results.study.note.figures.items()}
+        columns[arm.title, "here"] = [cells.get(row, NOTHING) for row in ROWS]
+        columns[arm.title, "note"] = [note[row] + unit if note.get(row) else NOTHING for row, (_, unit) in ROWS.items()]
+    return pd.DataFrame(columns, index=list(ROWS))
+
+
+def _cells(results: Results, arm: Arm) -> dict[str, str]:
+    record = results.records(arm.name)[0]
+    estimates = {
+        "loss": inference.over_seeds(results, arm.name, measures.final_loss("total")),
+        "training accuracy": inference.over_seeds(results, arm.name, measures.training_accuracy),
+        "validation accuracy, final epoch": inference.accuracy(results, arm.name),
+        "validation accuracy, best epoch": inference.over_seeds(results, arm.name, measures.best),
+    }
+    for name in ("soft", "hard"):
+        if name in record.train:
+            estimates[f"{name} loss"] = inference.over_seeds(results, arm.name, measures.final_loss(name))
+    cells = {row: estimate.text(*ROWS[row]) for row, estimate in estimates.items()}
+    for need in arm.needs:
+        if results.study.arm(need).stage == "stage one":
+            for row, measure in _OF_STAGE_ONE.items():
+                run = bool(results.seeds(need))
+                cells[row] = inference.over_seeds(results, need, measure).text(*ROWS[row]) if run else NOT_RUN
+    return cells | {"parameters": _short(record.parameters)}
+
+
+def _short(count: int) -> str:
+    """As the note writes numbers of parameters: "1.35 M", "306 k"."""
+    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
+
+
+def contrasts(results: Results, seed: int) -> pd.DataFrame:
+    """The paired differences of test accuracy, primary contrasts first; McNemar's p is that of one ``seed``."""
+    rows = {}
+    for contrast in inference.available(results, results.study.contrasts):
+        estimate = inference.difference(results, contrast)
+        rows[title(results, contrast)] = {
+            "": "primary" if contrast in results.study.primary else "",
+            "difference (points)": signed(estimate.mean),
+            "95 % interval": f"{signed(estimate.low)} to {signed(estimate.high)}",
+            "n": f"{estimate.n:,} {estimate.source}",
+            "verdict": inference.verdict(estimate),
+        }
+        if seed in results.seeds(contrast.first, contrast.second):
+            runs = results.by_seed[seed]
+            p = measures.mcnemar(runs[contrast.first], runs[contrast.second])
+            rows[title(results, contrast)][f"McNemar's p (seed {seed})"] = _p_value(p)
+    return pd.DataFrame.from_dict(rows, orient="index").fillna(NOTHING)
+
+
+def title(results: Results, contrast: Contrast) -> str:
+    """How tables and pictures call a contrast: "student (exp. 2) − student (exp. 1)"."""
+    return f"{results.study.arm(contrast.first).title} − {results.study.arm(contrast.second).title}"
+
+
+def dynamics(results: Results) -> pd.DataFrame:
+    """How each model's training went, as means over the seeds."""
+    columns = {
+        "convergence (epoch)": (measures.convergence_epoch, 1),
+        "swing of the loss (nats)": (measures.swing, 3),
+        "train–test gap (points)": (measures.train_test_gap, 2),
+    }
+    return pd.DataFrame(
+        {
+            column: {
+                arm.title: round(inference.over_seeds(results, arm.name, measure).mean, decimals)
+                for arm in results.models
+            }
+            for column, (measure, decimals) in columns.items()
+        }
+    )
+
+
+def conclusions(results: Results) -> pd.DataFrame:
+    """What the note concludes, and whether it holds here: "yes", "no" or "undecided", as text.
+
+    Of validation accuracies the interval of the difference decides: "undecided" is where it includes zero. Of the other
+    measures, compared as they are printed, the seeds decide, where they agree. Accuracies within `GAP` points are equal
+    where the note calls them so.
+    """
+    rows = []
+    for claim in results.study.note.claims:
+        seeds = results.seeds(claim.first, claim.second)
+        if not seeds:
+            continue
+        measure, digits = measures.CLAIMED[claim.measure]
+        pairs = [tuple(measure(results.by_seed[seed][arm]) for arm in (claim.first, claim.second)) for seed in seeds]
+        if measure is measures.accuracy:  # of these the note only says that the first is higher
+            estimate = inference.difference(results, Contrast(claim.first, claim.second))
+            agree = [estimate.low > 0, estimate.high > 0]
+        else:
+            agree = [_relation(pair, digits, claim.sign) == claim.sign for pair in pairs]
+        mean = tuple(np.mean(pairs, axis=0))
+        one, other = (_printed(value, digits) for value in mean)
+        titles = (results.study.arm(arm).title for arm in (claim.first, claim.second))
+        rows.append(
+            {
+                "measure": claim.measure,
+                "the note": f" {claim.sign} ".join(titles),
+                "here": f"{one} {_relation(mean, digits, claim.sign)} {other}",
+                "holds": "yes" if all(agree) else "undecided" if any(agree) else "no",
+            }
+        )
+    return pd.DataFrame(rows, columns=["measure", "the note", "here", "holds"]).set_index("measure")
+
+
+def _relation(values: tuple[float, float], digits: str, claimed: str) -> str:
+    """ "<", "=" or ">" of two values; what looks equal in print is equal."""
+    one, other = values
+    if _printed(one, digits) == _printed(other, digits) or (claimed == "=" and abs(one - other) <= GAP):
+        return "="
+    return "<" if one < other else ">"
+
+
+def _printed(value: float, digits: str) -> str:
+    return f"{value:{digits}}".replace("-", "−")
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def models_of(results: Results, seed: int) -> dict[Arm, Record]:
+    """The models of one seed."""
+    return {arm: results.by_seed[seed][arm.name] for arm in results.models if arm.name in results.by_seed[seed]}
+
+
+def most_confused(results: Results, seed: int, count: int = 5) -> pd.DataFrame:
+    """The most confused pairs of classes of each model; in brackets how many images of either are misclassified so."""
+    columns = {}
+    for arm, record in models_of(results, seed).items():
+        pairs = measures.confused_pairs(record).head(count)
+        columns[arm.title] = [f"{pair} ({errors})" for pair, errors in pairs["errors"].items()]
+    return pd.DataFrame(columns).rename_axis("rank").rename(lambda rank: rank + 1)
+
+
+def one_pair(results: Results, seed: int, pair: str) -> pd.DataFrame:
+    """How often each model confuses one pair of classes, e.g. "cat – dog"; empty where there is no such pair."""
+    tables = {arm.title: measures.confused_pairs(record) for arm, record in models_of(results, seed).items()}
+    return pd.DataFrame({model: table.loc[pair] for model, table in tables.items() if pair in table.index}).T
+
+
+def better_classes(results: Results, seed: int) -> pd.DataFrame:
+    """The classes in which a student beats the teacher: accuracies (%), their difference (points), McNemar's p."""
+    models = models_of(results, seed)
+    teachers = [record for arm, record in models.items() if arm.stage == "teacher"]
+    rows = []
+    for arm, student in models.items():
+        for teacher in teachers if arm.stage != "teacher" else []:
+            scores = zip(measures.per_class(student).items(), measures.per_class(teacher), strict=True)
+            for number, ((name, here), there) in enumerate(scores):
+                p = _p_value(measures.mcnemar(student, teacher, number))
+                rows.append((arm.title, name, here, there, here - there, p))
+    columns = ["model", "class", "student (%)", "teacher (%)", "difference (points)", "McNemar's p"]
+    table = pd.DataFrame(rows, columns=columns).query("`difference (points)` > 0")
+    table = table.sort_values("difference (points)", ascending=False, kind="stable")
+    order = {arm.title: place for place, arm in enumerate(results.study.arms)}
+    return (
+        table.sort_values("model", key=lambda titles: titles.map(order), kind="stable")
+        .set_index(["model", "class"])
+        .round(2)
+    )
+
+
+def variants(replicate: Replicate) -> pd.DataFrame:
+    """Runs in which a reader changed a setting, with their test accuracy."""
+    rows = [(record.run, measures.accuracy(record)) for record in load_variants(replicate)]
+    return pd.DataFrame(rows, columns=["run", "test accuracy (%)"])
+
+
+def beside(own: Results, published: Results) -> pd.DataFrame:
+    """Test accuracies of one's own run beside the published ones, as text; arms that both have.
+
+    "within" tells whether the mean of the own run lies between the lowest and the highest published seed.
+    """
+    rows = {}
+    for arm in own.models:
+        if not published.seeds(arm.name):
+            continue
+        here = inference.accuracy(own, arm.name).mean
+        there = [measures.accuracy(record) for record in published.records(arm.name)]
+        rows[arm.title] = {
+            "yours (%)": f"{here:.2f}",
+            "published (%)": f"{np.mean(there):.2f}",
+            "difference (points)": signed(here - np.mean(there)),
+            "published range": f"{min(there):.2f} to {max(there):.2f} ({len(there)} seeds)",
+            "within": "yes" if min(there) <= here <= max(there) else "no",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,162 @@
+"""What is known of one finished run: its identity, which says all that made it, and its measured values."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kdlib.storage import files
+from kdlib.storage.files import StorageError
+
+FORMAT = 2
+
+Curves = dict[str, list[float]]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=True)
+
+
+class Identity(_Model):
+    """All that decides how a run comes out, besides the machine. Two runs are the same if these are equal.
+
+    Attributes:
+        widths: of the trained network's convolutions, a list a stage. classes, channels: of its output and its images.
+        objective: its name and settings at the start of training, the regressor's kind and stage among them.
+        schedule: the optimiser, and the fields of `study.Schedule`.
+        data: name, fingerprint, number of training images, and augmentation.
+        seed: of the replicate. stream: the training whose batches it sees; both decide all random numbers.
+        precision: of training, "float32" or "bfloat16".
+        start: digests of the networks it started from: "teacher", and "model" before its first step.
+    """
+
+    widths: list[list[int]]
+    classes: int
+    channels: int
+    objective: dict[str, Any]
+    schedule: dict[str, Any]
+    data: dict[str, Any]
+    seed: int
+    stream: str
+    precision: str
+    start: dict[str, Digest]
+
+    def differences(self, other: "Identity") -> list[str]:
+        """The fields in which ``other`` differs, each with both values: "objective.alpha (0.5, now 0.9)"."""
+        old, new = _flat(self.model_dump()), _flat(other.model_dump())
+        changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+        return [f"{key} ({_short(old.get(key))}, now {_short(new.get(key))})" for key in changed]
+
+    def recipe(self) -> dict[str, Any]:
+        """What replicates have in common: all but the seed, the networks to start from, and the precision."""
+        return self.model_dump(exclude={"seed", "start", "precision"})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _short(value: object) -> str:
+    return f"{value[:8]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+class Record(_Model):
+    """One finished run. Losses are in nats or, of the hint, in squared standard deviations of the hint.
+
+    Attributes:
+        run: its name, e.g. "distill", or "distill-temperature8" for a reader's variant.
+        profile: by whose settings it was made. names: of the classes.
+        identity: all that made it. machine: device, threads and versions; no part of the identity.
+        parameters, multiplications: of the network; the latter for one image.
+        weights: digest of each stored module.
+        train, test: {name: value after each epoch}; losses, and "accuracy" in percent of a classifier. Training values
+            are means over the epoch's augmented batches.
+        calibration: of a classifier, per confidence bin of width 1/15: "count", mean "confidence", share "correct".
+        steps: {loss name: value at each step}, on training batches.
+        labels, predictions: true and predicted class number of each test image; empty without a classifier.
+    """
+
+    run: str
+    profile: str
+    names: list[str]
+    identity: Identity
+    machine: dict[str, Any]
+    parameters: int
+    multiplications: int
+    weights: dict[str, Digest]
+    train: Curves = Field(min_length=1)
+    test: Curves
+    calibration: Curves = {}
+    # Kept in a binary file of their own, as they are long.
+    steps: Curves = Field(exclude=True)
+    labels: list[int] = Field(exclude=True)
+    predictions: list[int] = Field(exclude=True)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        epochs = self.identity.schedule.get("epochs")
+        if {len(values) for curves in (self.train, self.test) for values in curves.values()} != {epochs}:
+            raise ValueError("not every curve has one value an epoch")
+        if len(self.labels) != len(self.predictions):
+            raise ValueError("labels and predictions differ in number")
+        if not set(self.labels) | set(self.predictions) <= set(range(len(self.names))):
+            raise ValueError("a class number is out of range")
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the record as JSON, and its long lists as an ``.npz`` file beside it.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written.
+        """
+        arrays = {f"steps.{name}": np.array(values, np.float16) for name, values in self.steps.items()}
+        arrays |= {name: np.array(getattr(self, name), np.uint16) for name in ("labels", "predictions")}
+        # The record names the arrays by their digest, so it is written when they are there.
+        digest = files.write_arrays(path.with_suffix(".npz"), arrays)
+        files.write_json(path, {**self.model_dump(), "arrays": digest, "format": FORMAT})
+
+    @classmethod
+    def load(cls, path: Path) -> "Record":
+        """Read a record.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it, or its file of arrays, is damaged, incomplete or of another format.
+        """
+        content = files.read_json(path)
+        if content.pop("format", None) != FORMAT:
+            raise StorageError(
+                f"{path} is not of format {FORMAT}, which this kdlib reads: update kdlib, or delete it and run its "
+                "notebook again."
+            )
+        arrays = files.read_arrays(path.with_suffix(".npz"), content.pop("arrays", ""))
+        steps = {key.removeprefix("steps."): arrays.pop(key) for key in list(arrays) if key.startswith("steps.")}
+        try:
+            return cls(
+                **content,
+                steps={name: values.astype(float).tolist() for name, values in steps.items()},
+                **{name: values.tolist() for name, values in arrays.items()},
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            problem = f"{where}: {first['msg']}" if where else first["msg"]
+            raise StorageError(
+                f"{path} is not a complete record ({problem}): delete it and run its notebook again."
+            ) from None
+
+
+def rounded(curves: Mapping[str, list[float]]) -> Curves:
+    """Curves with six significant digits: all that a picture shows, at half the size of the file."""
+    return {name: [float(f"{value:.6g}") for value in values] for name, values in curves.items()}
+
+
+def rounded_steps(curves: Mapping[str, list[float]]) -> Curves:
+    """Curves rounded to float16 (three significant digits), as they are stored."""
+    return {name: np.array(values, np.float16).astype(float).tolist() for name, values in curves.items()}

@@ -1,0 +1,264 @@
+"""Where the runs of a study lie: own ones under ``build/<profile>``, the published ones in ``results/full``."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdlib.storage import files, weights
+from kdlib.storage.files import StorageError
+from kdlib.storage.records import Record
+from kdlib.storage.weights import Modules
+from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study
+
+
+class NotTrained(RuntimeError):
+    """A model is asked for that no notebook has trained yet. The message says which notebook to run."""
+
+
+def root() -> Path:
+    """The project's folder: ``KDLIB_ROOT`` if set, else the one that holds the package."""
+    return Path(os.environ.get("KDLIB_ROOT") or Path(__file__).parents[2]).resolve()
+
+
+def build_folder(profile_name: str) -> Path:
+    """Where everything goes that running a profile makes."""
+    return root() / "build" / profile_name
+
+
+def results_folder(profile_name: str) -> Path:
+    """Where records and weights lie: of the published study in ``results/full``, else in the build folder."""
+    return root() / "results" / "full" if profile_name == PUBLISHED else build_folder(profile_name) / "results"
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """All runs of one seed under one profile.
+
+    Raises:
+        ValueError: the seed is not a whole number from 0 to 2³² − 1.
+    """
+
+    profile: Profile
+    seed: int = 0
+    study: Study = STUDY
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be a whole number from 0 to 4294967295, not {self.seed!r}.")
+
+    @property
+    def folder(self) -> Path:
+        """Where its records and weights lie."""
+        return results_folder(self.profile.name) / f"seed{self.seed}"
+
+    @property
+    def figures(self) -> Path:
+        """Where its pictures are written."""
+        return build_folder(self.profile.name) / "figures" / f"seed{self.seed}"
+
+    def run(self, name: str) -> "Run":
+        """The run of the arm ``name``; with a reader's changes in its name, so that it never replaces the standard one.
+
+        Raises:
+            ValueError: the study has no such arm.
+        """
+        return Run(self, name)
+
+    def variant(self, name: str) -> "Run":
+        """Like `run`, with the changes of the profile in the run's name: "distill-temperature8"."""
+        return Run(self, "-".join([name, *(f"{key}{value:g}" for key, value in self.profile.changes)]))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a replicate, finished or not: its files and its lock.
+
+    Raises:
+        ValueError: the study has no such arm.
+    """
+
+    replicate: Replicate
+    name: str
+
+    def __post_init__(self) -> None:
+        self.replicate.study.arm(self.name)
+
+    def __str__(self) -> str:
+        return f"{self.name} (seed {self.replicate.seed})"
+
+    @property
+    def arm(self) -> Arm:
+        """The arm of the study that it is a run of."""
+        return self.replicate.study.arm(self.name)
+
+    @property
+    def record_path(self) -> Path:
+        return self.replicate.folder / f"{self.name}.json"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.replicate.folder / f"{self.name}.safetensors"
+
+    @property
+    def timing_path(self) -> Path:
+        """Seconds and images a second of each epoch: kept apart, as no two trainings agree in them."""
+        return self.replicate.folder / "timing" / f"{self.name}.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints while the run is not finished."""
+        return self._scratch("checkpoints") / self.name
+
+    @property
+    def logits(self) -> Path:
+        """Folder of the cached teacher logits, shared by the runs of the replicate."""
+        return self._scratch("logits")
+
+    def _scratch(self, kind: str) -> Path:
+        return build_folder(self.replicate.profile.name) / kind / f"seed{self.replicate.seed}"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this run for the current process. Raises ``BusyError`` if another one trains it now."""
+        path = self.checkpoints.with_name(f"{self.checkpoints.name}.lock")  # a name may hold a dot: temperature0.5
+        busy = f"{self} is being trained by another process, which holds {path}: wait for it, or stop it."
+        with files.locked(path, busy):
+            yield
+
+    def record(self) -> Record:
+        """The run's record. Raises ``NotTrained`` if there is none, ``StorageError`` if it is damaged."""
+        try:
+            return Record.load(self.record_path)
+        except FileNotFoundError:
+            what = f"profile {self.replicate.profile.name}, seed {self.replicate.seed}"
+            raise NotTrained(f"There is no trained {self.name} ({what}): run {self.arm.notebook} first.") from None
+
+    def save_weights(self, modules: Modules) -> dict[str, str]:
+        """Store ``modules`` in float16 (see `weights.round_weights`); return their digests. Raises ``StorageError``."""
+        files.write_tensors(self.weights_path, weights.half_state(modules), {"run": self.name})
+        return weights.digests(modules)
+
+    def load_weights(self, modules: Modules, record: Record) -> None:
+        """Fill ``modules`` with the stored weights that belong to ``record``.
+
+        Raises:
+            NotTrained: the weights file is missing.
+            StorageError: it is damaged, of another run or of another network.
+        """
+        try:
+            tensors, _ = files.read_tensors(self.weights_path)
+        except FileNotFoundError:
+            raise NotTrained(
+                f"{self.weights_path} is missing beside its record: delete {self.record_path} to train it again."
+            ) from None
+        for name in modules:
+            if weights.stored_digest(tensors, name) != record.weights.get(name):
+                raise StorageError(
+                    f"{self.weights_path} does not belong to {self.record_path.name}: delete both and run "
+                    f"{self.arm.notebook} again."
+                )
+        weights.load_state(modules, tensors, self.weights_path)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of a study, ``{seed: {arm: record}}``; for any seed, arms may be missing."""
+
+    study: Study
+    by_seed: Mapping[int, Mapping[str, Record]]
+
+    def seeds(self, *arms: str) -> list[int]:
+        """The seeds that have a record of each of ``arms``."""
+        return [seed for seed, runs in self.by_seed.items() if all(arm in runs for arm in arms)]
+
+    def records(self, arm: str) -> list[Record]:
+        """The records of an arm, one a seed."""
+        return [self.by_seed[seed][arm] for seed in self.seeds(arm)]
+
+    @property
+    def models(self) -> list[Arm]:
+        """The arms with an accuracy that have a record, in the order of the study."""
+        return [arm for arm in self.study.arms if arm.classifies and self.seeds(arm.name)]
+
+    @property
+    def missing(self) -> list[Arm]:
+        """The arms that have no record, in the order of the study."""
+        return [arm for arm in self.study.arms if not self.seeds(arm.name)]
+
+    @property
+    def any_record(self) -> Record:
+        """One of the records, for what all of them share."""
+        return next(record for runs in self.by_seed.values() for record in runs.values())
+
+    def only(self, seed: int) -> "Results":
+        """The records of one seed alone."""
+        return Results(self.study, {seed: self.by_seed[seed]})
+
+
+def load_all(profile: Profile, study: Study = STUDY, including: int | None = None) -> Results:
+    """Every record of a study under a profile, readers' variants aside.
+
+    Args:
+        profile, study: what was run.
+        including: a seed that must be among them.
+
+    Raises:
+        NotTrained: there is no record, or none of the seed ``including``; the message says what to run.
+        StorageError: a record is damaged, or records do not belong together.
+    """
+    names = [path.name.removeprefix("seed") for path in results_folder(profile.name).glob("seed*")]
+    by_seed: dict[int, dict[str, Record]] = {}
+    for seed in sorted(int(name) for name in names if name.isdecimal() and int(name) < 2**32):
+        replicate = Replicate(profile, seed, study)
+        runs = {}
+        for arm in study.arms:
+            with contextlib.suppress(NotTrained):
+                runs[arm.name] = replicate.run(arm.name).record()
+        if runs:
+            _check_replicate(replicate, runs)
+            by_seed[seed] = runs
+    wanted = including if including is not None else next(iter(by_seed), 0)
+    if wanted not in by_seed:
+        what = f"profile {profile.name}, seed {wanted}"
+        raise NotTrained(f"No notebook was run yet ({what}): run {study.notebooks[0]} first.")
+    _check_alike(profile, by_seed)
+    return Results(study, by_seed)
+
+
+def _check_replicate(replicate: Replicate, runs: Mapping[str, Record]) -> None:
+    """Refuse runs of one seed that do not rest on each other, or were trained in different precision."""
+    for name, record in runs.items():
+        path = replicate.run(name).record_path
+        for need in replicate.study.arm(name).needs:
+            role = "teacher" if replicate.study.arm(need).stage == "teacher" else "model"
+            if need in runs and record.identity.start.get(role) != runs[need].weights["model"]:
+                raise StorageError(
+                    f"{path} was trained from another {need} than that beside it: delete it and run again."
+                )
+        first = next(iter(runs.values())).identity.precision
+        if record.identity.precision != first:
+            raise StorageError(
+                f"{path} was trained in {record.identity.precision}, other runs of its seed in {first}, so they do not "
+                "compare: delete those of one precision and run again."
+            )
+
+
+def _check_alike(profile: Profile, by_seed: Mapping[int, Mapping[str, Record]]) -> None:
+    """Refuse replicates of which a mean would mean nothing."""
+    seen: dict[str, tuple[int, Record]] = {}
+    for seed, runs in by_seed.items():
+        for name, record in runs.items():
+            first, other = seen.setdefault(name, (seed, record))
+            if record.identity.recipe() != other.identity.recipe():
+                one, two = (results_folder(profile.name) / f"seed{number}" for number in (seed, first))
+                raise StorageError(
+                    f"{name} was trained with other settings for seed {seed} than for seed {first}: delete {one} or "
+                    f"{two}, whichever is out of date."
+                )
+
+
+def load_variants(replicate: Replicate) -> list[Record]:
+    """The records of runs with a reader's changes, e.g. "distill-temperature8", by name."""
+    return [Record.load(path) for path in sorted(replicate.folder.glob("*-*.json"))]

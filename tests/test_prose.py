@@ -1,0 +1,221 @@
+"""Sentences about the records, and the results at the top of the READMEs: words and numbers follow from the records."""
+
+import dataclasses
+import re
+
+import pytest
+from factories import accurate, record, results, with_curves
+
+from kdlib import optimisers
+from kdlib.report import inference, measures, prose
+from kdlib.storage.runs import Results
+from kdlib.study import ANALYSIS, STUDY, Contrast
+
+LANGUAGES = ["en", "zh"]
+EXPERIMENTS = Contrast("exp2", "exp1")
+ABOVE, BELOW, LEVEL = {"en": "above", "zh": "高"}, {"en": "below", "zh": "低"}, {"en": "level with", "zh": "持平"}
+
+
+def numbers(text):
+    """All numbers of a text with their signs, sorted; those in the names of arms, which Chinese writes out, aside."""
+    text = re.sub(r"exp(eriment|\.) \d", "", text, flags=re.IGNORECASE)
+    return sorted(re.findall(r"[+−]?\d+(?:,\d{3})*(?:\.\d+)?", text))
+
+
+# Comparisons
+
+
+def test_a_comparison_gives_difference_interval_and_verdict():
+    ahead = accurate(exp2=[90.0, 91.0, 92.1], exp1=[88.0, 89.0, 90.0])
+    assert prose.compare(ahead, EXPERIMENTS) == (
+        "Experiment 2 is 2.03 points above experiment 1 in test accuracy "
+        "(95 % interval +1.89 to +2.18 over 3 seeds): a gap by the 0.8-point rule."
+    )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_comparison_follows_the_sign_in_both_languages(language):
+    made = accurate(exp2=[90.0, 91.0, 92.1], exp1=[88.0, 89.0, 90.0])
+    ahead = prose.compare(made, EXPERIMENTS, language)
+    behind = prose.compare(made, Contrast("exp1", "exp2"), language)
+    assert ABOVE[language] in ahead and BELOW[language] not in ahead
+    assert BELOW[language] in behind and ABOVE[language] not in behind
+    assert {"2.03", "+1.89", "+2.18", "3"} <= set(numbers(ahead))
+    assert {"2.03", "−1.89", "−2.18", "3"} <= set(numbers(behind))
+    level = prose.compare(accurate(exp2=[90.0, 90.1], exp1=[90.0, 90.1]), EXPERIMENTS, language)
+    assert LEVEL[language] in level and ABOVE[language] not in level and BELOW[language] not in level
+    assert numbers(level).count("+0.00") == 2
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    ("exp2", "exp1", "verdict"),
+    [
+        ([91.0, 91.1], [87.0, 87.1], "gap"),
+        ([87.0, 87.1], [91.0, 91.1], "gap"),
+        ([90.0, 90.1], [90.1, 90.2], "no gap"),
+        ([90.0, 92.0], [90.0, 90.0], "undecided"),
+        ([90.0], [80.0], "one seed: none"),
+    ],
+)
+def test_the_verdict_is_told_in_both_languages(language, exp2, exp1, verdict):
+    made = accurate(exp2=exp2, exp1=exp1)
+    assert inference.verdict(inference.difference(made, EXPERIMENTS)) == verdict
+    words = prose._templates[verdict][language].replace("{{ gap }}", "0.8")
+    others = {prose._templates[other][language].replace("{{ gap }}", "0.8") for other in ("gap", "no gap", "undecided")}
+    sentence = re.split(":|：", prose.compare(made, EXPERIMENTS, language))[-1].strip(" .。")
+    assert sentence == words and len(others - {words}) >= 2
+
+
+# The question of the matrix
+
+
+def studies():
+    """Experiment 1 and 2 far above, far below, level with, and undecidedly beside the distilled student."""
+    distilled = [90.0, 90.1]
+    sides = {"above": [95.0, 95.1], "below": [85.0, 85.1], "level": distilled, "undecided": [88.0, 93.0]}
+    for frozen in sides.values():
+        for tuned in sides.values():
+            yield accurate(distill=distilled, exp1=frozen, exp2=tuned)
+
+
+def test_the_answer_names_the_three_differences_of_experiment_1_and_claims_no_gap():
+    for made in studies():
+        (english,), (chinese,) = prose.matrix(made), prose.matrix(made, "zh")
+        first = english.split("Experiment 2")[0]
+        assert "cannot tell" in first and "three things" in first
+        assert all(word in first.split("three things")[1] for word in ("hints", "matrix", "frozen"))
+        assert "三处" in chinese and all(word in chinese for word in ("无法判定", "hint", "矩阵", "冻结"))
+        for text in (english, chinese):
+            assert not re.search(r"\bgap\b|差距|\b0\.8\b|does not matter|no effect|没有影响", text)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_answer_follows_the_signs(language):
+    made = accurate(distill=[90.0, 90.1], exp1=[87.0, 87.1], exp2=[91.5, 91.6])
+    mirrored = accurate(distill=[90.0, 90.1], exp1=[91.5, 91.6], exp2=[87.0, 87.1])
+    for results_, words, sizes in (
+        (made, (BELOW, ABOVE), ["3.00", "1.50"]),
+        (mirrored, (ABOVE, BELOW), ["1.50", "3.00"]),
+    ):
+        (text,) = prose.matrix(results_, language)
+        said = re.findall(f"{ABOVE[language]}|{BELOW[language]}", text)
+        assert said == [word[language] for word in words] and re.findall(r"\d\.\d\d", text) == sizes
+
+
+def test_no_sentence_with_the_matrix_in_it_claims_a_gap():
+    for made in studies():
+        for sentence in prose.sentences(ANALYSIS, made):
+            assert not ("matrix" in sentence and "gap" in sentence)
+
+
+# Ordering, headline, stage one
+
+
+def test_ordering_holds_or_not_in_the_mean_and_in_each_seed():
+    holds = prose.ordering(accurate(baseline=[89, 89], distill=[89, 90], exp1=[85, 86], exp2=[91, 92]))[0]
+    assert "holds for" in holds and holds.endswith("It holds in 2 of 2 seeds.")
+    assert re.findall(r"\d\d\.\d\d", holds) == ["91.50", "89.50", "89.00", "85.50"]
+    mixed = prose.ordering(accurate(baseline=[89, 89], distill=[89, 88], exp1=[85, 86], exp2=[91, 92]))[0]
+    assert "does not hold for" in mixed and mixed.endswith("It holds in 1 of 2 seeds.")
+    alone = prose.ordering(accurate(baseline=[89], distill=[89], exp1=[90], exp2=[91]))[0]
+    assert "does not hold for" in alone and "seeds" not in alone
+    assert re.findall(r"([\w ]+) \d\d\.\d\d", alone)[:2] == [" experiment 2", " experiment 1"]
+
+
+def test_ordering_names_the_neighbours_whose_lead_is_in_doubt():
+    close = accurate(baseline=[89, 89.1], distill=[89.2, 89], exp1=[85, 85.1], exp2=[91.2, 91])
+    (doubt,) = prose.ordering(close)[1:]
+    assert "the distilled student over the baseline" in doubt and "experiment" not in doubt
+    clear = accurate(baseline=[89, 89.1], distill=[90, 90.1], exp1=[85, 85.1], exp2=[91, 91.1])
+    assert len(prose.ordering(clear)) == 1
+
+
+def test_headline_gives_test_and_training_accuracy_of_the_final_epoch():
+    made = with_curves(record("exp1"), test={"accuracy": [95.0, 80.0]}, train={"accuracy": [99.0, 81.25]})
+    sentence = prose.headline(Results(STUDY, {0: {"exp1": made}}), "exp1")
+    assert sentence.startswith("Experiment 1 ")
+    assert [number for number in numbers(sentence) if "." in number] == ["2.48", "80.00", "81.25"]
+    assert "1,000 test images" in sentence
+
+
+def test_it_is_told_when_stage_one_explains_almost_nothing():
+    for r2, words in ((0.5, "explains 49 % of"), (0.06, "explains almost nothing of")):
+        made = results(1, images=20, r2=r2)
+        sentence = prose.stage_one(made, "hint")
+        assert words in sentence and f"R² = {measures.final_explained(made.records('hint')[0]):.2f}" in sentence
+
+
+# Of the notebooks
+
+
+def test_each_notebook_is_told_by_its_arms_and_the_contrasts_that_they_complete():
+    made = results(2, images=20)
+    told = {notebook: prose.sentences(notebook, made) for notebook in STUDY.notebooks}
+    assert told["01_teacher"] == [prose.headline(made, "teacher")]
+    assert told["02_baseline"] == [
+        prose.headline(made, "baseline"),
+        prose.compare(made, Contrast("teacher", "baseline")),
+    ]
+    assert told["04_exp1"][:2] == [prose.stage_one(made, "hint"), prose.headline(made, "exp1")]
+    assert told["05_exp2"][:2] == [prose.stage_one(made, "hint"), prose.headline(made, "exp2")]
+    compared = [sentence for sentences in told.values() for sentence in sentences if "in test accuracy" in sentence]
+    assert sorted(compared) == sorted(prose.compare(made, contrast) for contrast in STUDY.contrasts)
+
+
+def test_the_analysis_is_told_by_the_primary_contrasts():
+    made = results(2, images=20)
+    told = prose.sentences(ANALYSIS, made)
+    compared = [prose.compare(made, contrast) for contrast in STUDY.primary]
+    assert told == [*prose.matrix(made), *compared, *prose.ordering(made)]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("notebook", [*STUDY.notebooks, ANALYSIS])
+def test_sentences_are_whole_and_of_readable_length(notebook, seeds):
+    for sentence in prose.sentences(notebook, results(seeds, images=20)):
+        assert sentence[0].isupper() and sentence.endswith(".") and len(sentence) < 500
+        assert not re.search(r"nan|None|\{|  |-\d", sentence)
+
+
+# The READMEs
+
+
+def test_readme_shows_every_model_beside_the_note():
+    made = results(5, images=200)
+    lines = prose.readme(made, "en", 3600).splitlines()
+    row = next(line for line in lines if line.startswith("| student (exp. 2) |"))
+    assert f"**{inference.accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
+    assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
+    assert [line for line in lines if line.startswith("**")] == [f"**{prose.matrix(made)[0]}**"]
+    findings = [line for line in lines if line.startswith("- ")]
+    assert findings == [f"- {prose.compare(made, contrast)}" for contrast in STUDY.contrasts]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_both_languages_give_the_same_numbers(seeds):
+    english, chinese = (prose.readme(results(seeds, images=200), language, 5000) for language in LANGUAGES)
+    assert "1.4" in numbers(english)  # hours a seed
+    pairs = list(zip(english.splitlines(), chinese.splitlines(), strict=True))
+    for one, other in [pair for pair in pairs if "CIFAR-10" in pair[0] or pair[0][:1] in "|-*"]:
+        assert numbers(one) == numbers(other), one
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_caption_tells_of_an_earlier_recipe_where_one_record_is_of_another_than_todays(language):
+    profile = STUDY.profile("full")
+    schedules = {"teacher": profile.teacher, "stage one": profile.hint, "stage two": profile.student}
+    today = {}
+    for arm in STUDY.arms:
+        schedule = {"optimiser": optimisers.NAME, **dataclasses.asdict(schedules[arm.stage])}
+        made = record(arm.name, images=20)
+        today[arm.name] = made.model_copy(update={"identity": made.identity.model_copy(update={"schedule": schedule})})
+    other = Results(STUDY, {0: {**today, "exp1": record("exp1", images=20)}})
+    words = {"en": "earlier", "zh": "较早"}[language]
+    assert words not in prose.readme(Results(STUDY, {0: today}), language, 60)
+    assert words in prose.readme(other, language, 60)
+
+
+def test_the_caption_names_all_numbers_of_seeds_where_the_arms_differ_in_them():
+    made = accurate(teacher=[92, 92], baseline=[89, 89.5], exp2=[91, None], hint=[None, 0])
+    assert "over 2 seeds / 20 test images" in prose.readme(made, "en", 60)

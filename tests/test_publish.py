@@ -1,0 +1,336 @@
+"""What surrounds the notebooks: the choice of the profile, their words, the summary, the index, publishing."""
+
+import itertools
+import runpy
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+from factories import record, results, save
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from kdlib import datasets
+from kdlib.report import cells, inference, prose, publish, tables
+from kdlib.storage import files, runs
+from kdlib.storage.cifar10 import DataUnavailable
+from kdlib.storage.runs import NotTrained, Replicate, Results
+from kdlib.study import ANALYSIS, PUBLISHED, STUDY
+
+FULL, THERE = STUDY.profile("full"), STUDY.profile(PUBLISHED)
+NOTEBOOKS = [*STUDY.notebooks, ANALYSIS]
+README = f"before\n{publish.START}\nold\n{publish.END}\nafter\n"
+
+
+def command(monkeypatch, *arguments):
+    """Run ``python -m kdlib.report`` in this process; its exit status or message, None if all is well."""
+    monkeypatch.setattr("sys.argv", ["report", *arguments])
+    try:
+        runpy.run_module("kdlib.report", run_name="__main__")
+    except SystemExit as error:
+        return error.code
+
+
+# The choice of the profile
+
+
+@pytest.fixture
+def no_cifar10(monkeypatch):
+    """A machine on which CIFAR-10 cannot be had."""
+    load = datasets.load
+
+    def unavailable(name, **arguments):
+        if name == "cifar10":
+            raise DataUnavailable("CIFAR-10 cannot be had: …")
+        return load(name, **arguments)
+
+    monkeypatch.setattr(datasets, "load", unavailable)
+
+
+def test_without_cifar10_a_bare_report_falls_back_to_digits_and_says_so(no_cifar10, capsys):
+    assert publish.choose(None) == "smoke"
+    assert cells.DIGITS in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["quick", "full"])
+def test_without_cifar10_a_named_profile_is_an_error(no_cifar10, name):
+    with pytest.raises(DataUnavailable):
+        publish.choose(name)
+
+
+def test_the_published_records_are_not_run():
+    with pytest.raises(ValueError, match="choose full"):
+        publish.choose(PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["choose", "huge"], "There is no profile 'huge': choose one of smoke, quick, full, published."),
+        (["choose", "smok"], "There is no profile 'smok'; did you mean smoke?"),
+        (["summary", "huge"], "There is no profile 'huge': choose one of smoke, quick, full, published."),
+        (["summary", "quick"], "No notebook was run yet (profile quick, seed 0): run 01_teacher first."),
+        (["publish", "smoke"], "Only the profile full can be published, not smoke."),
+        (["publish", "full"], "No notebook was run yet (profile full, seed 0): run 01_teacher first."),
+        (["publish"], "No notebook was run yet (profile published, seed 0): run 01_teacher first."),
+    ],
+)
+def test_the_command_line_ends_in_one_line_that_says_what_to_do(monkeypatch, arguments, sentence):
+    assert command(monkeypatch, *arguments) == sentence
+
+
+def test_the_command_line_asks_for_the_profile_that_it_needs(monkeypatch, capsys):
+    assert command(monkeypatch, "summary") == 2
+    assert "summary needs a profile: smoke, quick or full." in capsys.readouterr().err
+
+
+def test_the_command_line_prints_the_profile(monkeypatch, capsys):
+    assert command(monkeypatch, "choose", "smoke") is None
+    assert capsys.readouterr().out == "smoke\n"
+
+
+# What notebooks display
+
+
+def test_banner_tells_digits_quick_runs_and_changes_apart():
+    assert cells.DIGITS in cells.banner(STUDY.profile("smoke")).data
+    assert "10,000 of the 50,000" in cells.banner(STUDY.profile("quick")).data
+    assert "all 50,000" in cells.banner(FULL).data and "Changed" not in cells.banner(FULL).data
+    assert "Changed: temperature 8" in cells.banner(STUDY.profile("quick", temperature=8)).data
+
+
+def test_the_analysis_says_what_it_shows():
+    text = cells.shown(results(2, images=20)).data
+    assert all(part in text for part in ("50,000", "CIFAR-10", "2 seed", "full")) and cells.DIGITS not in text
+    assert cells.DIGITS in cells.shown(results(1, images=20, dataset="digits")).data
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_the_answer_is_that_of_the_published_records(notebook):
+    assert "no published run" in cells.answer(notebook).data
+    save(results(2, images=20), FULL)  # one's own run does not answer
+    assert "no published run" in cells.answer(notebook).data
+    made = results(3, images=20)
+    save(made, THERE)
+    assert cells.answer(notebook).data.endswith(" ".join(prose.sentences(notebook, made)))
+    assert "3 seeds" in cells.answer(notebook).data
+
+
+def test_what_a_run_found_is_told_beside_the_runs_of_its_own_replicate(replicate):
+    stored = results(2, images=20, dataset="digits", without=("exp1", "exp2"))
+    save(stored, replicate.profile)
+    variant = record("distill-temperature8", accuracy=50.0, images=20, dataset="digits")
+    told = cells.found("03_distill", replicate, variant).data
+    expected = Results(STUDY, {0: {**stored.by_seed[0], "distill": variant}})
+    assert told == "\n".join(f"- {sentence}" for sentence in prose.sentences("03_distill", expected))
+    assert len(told.splitlines()) == 2 and "50.00" in told  # and is compared with the baseline
+
+
+# The summary
+
+
+def test_summary_prints_the_tables_and_writes_the_index(project):
+    made = results(2, images=20)
+    save(made, STUDY.profile("quick"))
+    notebook = project / "build/quick/seed0/01_teacher.html"
+    files.write_bytes(notebook, b"")
+    text = publish.summary("quick")
+    table = tables.summary(made)
+    for level in ("here", "note"):
+        assert table.xs(level, axis=1, level=1).to_string() in text
+    assert "published" not in text and cells.DIGITS not in text
+    assert "build/quick/index.html" in text and "build/quick/results/" in text
+    page = (project / "build/quick/index.html").read_text("utf-8")
+    assert '<a href="seed0/01_teacher.html">' in page and "experiment 1" in page
+
+
+def test_summary_of_the_digits_says_so(project):
+    save(results(1, images=20, dataset="digits"), STUDY.profile("smoke"))
+    assert publish.summary("smoke").startswith(cells.DIGITS)
+    assert cells.DIGITS in (project / "build/smoke/index.html").read_text("utf-8")
+
+
+def test_summary_of_full_ends_with_ones_own_accuracies_beside_the_published_ones():
+    own, there = results(1, images=20, accuracies={"exp1": 80.0}), results(3, images=20)
+    save(own, FULL)
+    assert "no published run to compare with" in publish.summary("full")
+    save(there, THERE)
+    assert tables.beside(own, there).to_string() in publish.summary("full")
+
+
+# Publishing
+
+
+def executed(name, source="1 + 1"):
+    """A notebook as papermill leaves it: with its parameters injected, and an output."""
+    done = new_code_cell(source, id="a", execution_count=1, outputs=[new_output("stream", text=f"of {name}")])
+    done.metadata["papermill"] = {"duration": 1}
+    injected = new_code_cell("seed = 0", id="b", metadata={"tags": ["injected-parameters"]})
+    return new_notebook(cells=[injected, done])
+
+
+def write(notebook, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def papermill(monkeypatch, project):
+    """In the place of papermill, what executes the analysis at once and draws a picture; the commands it was given."""
+    commands = []
+
+    def run(command):
+        commands.append([str(part) for part in command])
+        write(executed(ANALYSIS), Path(command[command.index("papermill") + 2]))
+        files.write_bytes(Replicate(THERE).figures / "differences.png", b"published")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+@pytest.fixture
+def own(project, papermill):
+    """A finished run of the profile full, of two seeds, and an older published one."""
+    save(results(2, images=20), FULL)
+    save(results(3, images=20, accuracies={"exp1": 70.0}), THERE)
+    variant = Replicate(FULL).run("distill-temperature8")
+    record(variant.name).save(variant.record_path)
+    files.write_bytes(variant.weights_path, b"weights")
+    for name in NOTEBOOKS:
+        write(new_notebook(cells=[new_code_cell("1 + 1", id="a")]), project / f"notebooks/{name}.ipynb")
+        write(executed(name), project / f"build/full/seed0/{name}.ipynb")
+    for path, content in {
+        "figures/stale.png": b"",
+        "build/full/figures/seed0/four_plots.png": b"own",
+        "build/full/figures/seed0/differences.png": b"own",
+        "build/full/figures/seed1/four_plots.png": b"other",
+        "README.md": README.encode(),
+        "README.zh-CN.md": README.encode(),
+    }.items():
+        files.write_bytes(project / path, content)
+    return results(2, images=20)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def outputs(project):
+    """{notebook: its output}, empty where it has none."""
+    read = {name: nbformat.read(project / f"notebooks/{name}.ipynb", as_version=4) for name in NOTEBOOKS}
+    return {name: "".join(output.text for output in notebook.cells[0].outputs) for name, notebook in read.items()}
+
+
+def test_publishing_takes_records_of_all_seeds_and_weights_of_seed_0_and_nothing_else(project, own):
+    source = contents(project / "build/full/results")
+    publish.publish("full")
+    expected = {f"seed{seed}/{arm.name}.{suffix}" for seed, arm, suffix in itertools.product(
+        (0, 1), STUDY.arms, ("json", "npz"))}  # fmt: skip
+    expected |= {f"seed{seed}/timing/{arm.name}.json" for seed, arm in itertools.product((0, 1), STUDY.arms)}
+    expected |= {f"seed0/{arm.name}.safetensors" for arm in STUDY.arms}
+    found = contents(project / "results/full")
+    assert set(found) == expected  # no variant, and nothing of the older run
+    assert all(found[name] == source[name] for name in expected)
+    assert runs.load_all(THERE) == runs.load_all(FULL) and contents(project / "build/full/results") == source
+
+
+def test_publishing_renews_figures_notebooks_and_readmes(project, own, papermill):
+    publish.publish("full")
+    assert contents(project / "figures") == {"four_plots.png": b"own", "differences.png": b"published"}
+    assert outputs(project) == {name: f"of {name}" for name in NOTEBOOKS}
+    for name in NOTEBOOKS:
+        (cell,) = nbformat.read(project / f"notebooks/{name}.ipynb", as_version=4).cells
+        assert not cell.metadata and cell.execution_count == 1
+    for name, language in publish.READMES.items():
+        new = prose.readme(own, language, publish.training_seconds(own))
+        assert (project / name).read_text("utf-8") == README.replace("old", new)
+    ((*_, source, target, _, _, _, _, parameter, value),) = papermill
+    assert source == str(project / f"notebooks/{ANALYSIS}.ipynb") and (parameter, value) == ("profile", PUBLISHED)
+    assert target == str(project / f"build/published/{ANALYSIS}.ipynb")
+
+
+def test_publishing_again_renews_the_analysis_its_figures_and_the_readmes_alone(project, own):
+    before = contents(project)
+    publish.publish()
+    after = contents(project)
+    changed = {name for name in after if after[name] != before.get(name) and not name.startswith("build/")}
+    assert changed == {f"notebooks/{ANALYSIS}.ipynb", "figures/differences.png", *publish.READMES}
+    assert not set(before) - set(after)
+    assert outputs(project) == dict.fromkeys(NOTEBOOKS, "") | {ANALYSIS: f"of {ANALYSIS}"}
+    older = inference.accuracy(runs.load_all(THERE), "exp1").text(2, " %")
+    assert older.startswith("69.98 ") and older in (project / "README.md").read_text("utf-8")
+
+
+def refused(project, profile, error, match):
+    """Publishing ends in a sentence, and nothing has changed."""
+    before = contents(project)
+    with pytest.raises(error, match=match):
+        publish.publish(profile)
+    assert contents(project) == before
+
+
+def test_an_analysis_that_fails_leaves_everything_as_it_was(project, own, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda command: subprocess.CompletedProcess(command, 1))
+    refused(project, None, ValueError, r"^06_analysis\.ipynb failed")
+
+
+def test_a_notebook_that_was_changed_since_it_ran_leaves_everything_as_it_was(project, own):
+    write(executed("03_distill", "1 + 2"), project / "build/full/seed0/03_distill.ipynb")
+    refused(project, "full", ValueError, r"^03_distill\.ipynb was changed since it ran: run make report PROFILE=full")
+
+
+def test_a_notebook_that_did_not_run_leaves_everything_as_it_was(project, own):
+    (project / "build/full/seed0/05_exp2.ipynb").unlink()
+    refused(project, "full", NotTrained, r"05_exp2\.ipynb is missing: run make report PROFILE=full first\.$")
+
+
+def test_a_run_that_lacks_an_arm_is_not_published(project, own):
+    for seed in (0, 1):
+        Replicate(FULL, seed).run("exp2").record_path.unlink()
+    refused(project, "full", NotTrained, "exp2")
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", PUBLISHED, "huge"])
+def test_no_other_profile_is_published(project, own, name):
+    refused(project, name, ValueError, f"^Only the profile full can be published, not {name}.$")
+
+
+def test_the_analysis_is_executed_by_papermill_with_the_published_profile(project):
+    """Once with papermill itself, on a small notebook."""
+    save(results(1, images=20), THERE)
+    cells = [
+        new_code_cell("profile = None", id="a", metadata={"tags": ["parameters"]}),
+        new_code_cell("print(profile)", id="b"),
+    ]
+    language = {"language_info": {"name": "python"}}
+    write(new_notebook(cells=cells, metadata=language), project / f"notebooks/{ANALYSIS}.ipynb")
+    for name in publish.READMES:
+        files.write_bytes(project / name, README.encode())
+    publish.publish()
+    (asked, shown) = nbformat.read(project / f"notebooks/{ANALYSIS}.ipynb", as_version=4).cells
+    assert asked.source == "profile = None" and shown.outputs[0].text == "published\n"
+
+
+def test_training_time_is_that_of_all_runs_of_a_seed_in_the_mean():
+    made = results(2, images=20)
+    save(made, THERE)  # 10 s in the first epoch of seed 0, 20 s of seed 1, and 5 s in the second epoch
+    assert publish.training_seconds(made) == len(STUDY.arms) * (15 + 25) / 2
+
+
+# The marks in the READMEs
+
+
+def test_only_what_stands_between_the_marks_is_replaced():
+    once = publish.update(README, "new")
+    assert once == README.replace("old", "new")
+    assert publish.update(once, "newer") == publish.update(README, "newer")
+
+
+@pytest.mark.parametrize(
+    "marks", [[], [publish.START], [publish.END, publish.START], [publish.START, *2 * [publish.END]],
+              [publish.START, publish.START, publish.END]]
+)  # fmt: skip
+def test_marks_that_are_not_there_once_are_named(marks):
+    with pytest.raises(ValueError, match=r"^The marks .* must stand in it once"):
+        publish.update("text".join(["", *marks, ""]), "new")
