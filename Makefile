@@ -2,7 +2,7 @@
 # make test     everything that CI checks
 # make lab      JupyterLab on the notebooks
 # make bench    how fast training is, beside other ways to do it
-# make readme   the results at the top of the README, from the published records
+# make publish  the published run shown anew, from its records; PROFILE=full takes over your own run first
 # Each sets up what it needs in .venv first.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: report test lab bench readme
+.PHONY: report test lab bench publish
 .DELETE_ON_ERROR:
 
 report: $(READY)
@@ -35,8 +35,8 @@ lab: $(READY)
 bench: $(READY) benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/bench.py
 
-readme: $(READY)
-	$(BIN)/python -m kdlib.readme
+publish: $(READY)
+	$(BIN)/python -m kdlib.report publish $(PROFILE)
 
 benchmarks/.venv-torchdistill/ready: benchmarks/torchdistill-requirements.txt
 	$(PYTHON) -m venv $(@D)

@@ -1,38 +1,49 @@
 # The report as a graph: which notebook needs which. `make report` runs it here; the same file runs on a
 # cluster through Snakemake's executor plugins (see the README).
+import ast
 import os
 import sys
 from pathlib import Path
 
+import nbformat
+
+from kdlib.study import ANALYSIS, STUDY
+
 PROFILE = config.get("profile", "quick")
+SEEDS = range(int(config.get("seeds", 1)))
 ROOT = Path(os.environ.get("KDLIB_ROOT") or ".")
 BUILD = str(ROOT / "build" / PROFILE)
 
-
-def archived(seed):
-    """Whether a replicate is published as records alone: the analysis has all it needs of it."""
-    folder = ROOT / f"results/full/seed{seed}"
-    return PROFILE == "full" and any(folder.glob("*.json")) and not any(folder.glob("*.safetensors"))
-
-
-# Records that no notebook here makes: where they change, what the notebooks say of the published run does.
-ARCHIVED = [
-    str(path) for path in sorted((ROOT / "results/full").glob("seed*/*.json")) if archived(path.parent.name[4:])
-]
-SEEDS = [seed for seed in range(int(config.get("seeds", 1))) if not archived(seed)]
-
-# Notebooks of one replicate, and those that must have run before. Stage one is trained in 04_exp1 and
-# used again in 05_exp2.
-NEEDS = {
-    "01_teacher": [],
-    "02_baseline": [],
-    "03_distill": ["01_teacher"],
-    "04_exp1": ["01_teacher"],
-    "05_exp2": ["01_teacher", "04_exp1"],
-}
+# Notebooks of one replicate, and those that must have run before.
+NEEDS = STUDY.graph()
 REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NEEDS)
-ANALYSIS = f"{BUILD}/06_analysis.ipynb"
-SOURCES = sorted(str(path) for path in Path("kdlib").glob("*.py"))
+COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
+
+# Records that no notebook here makes: where they change, the answer at the top of a notebook does.
+PUBLISHED = sorted(map(str, (ROOT / "results/full").glob("seed*/*.json")))
+
+
+def modules(code, seen):
+    """The files of kdlib that Python code imports, directly or through one another."""
+    names = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdlib"):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("kdlib")}
+    for name in names:
+        file = Path(*name.split(".")).with_suffix(".py")
+        if file.is_file() and str(file) not in seen:
+            seen |= {str(path) for path in (file, file.with_suffix(".toml")) if path.is_file()}
+            modules(file.read_text("utf-8"), seen)
+    return seen
+
+
+def sources(notebook):
+    """The files of kdlib on which a notebook depends, so that a change elsewhere does not run it again."""
+    cells = nbformat.read(f"notebooks/{notebook}.ipynb", as_version=4).cells
+    return sorted(modules("\n".join(cell.source for cell in cells if cell.cell_type == "code"), set()))
+
 
 # One training fills the machine, and several at once only slow each other; but not with images as few as the digits.
 # On a cluster the cores of a machine are not known here.
@@ -55,14 +66,14 @@ wildcard_constraints:
 
 rule report:
     input:
-        [path.replace(".ipynb", ".html") for path in [*REPLICATES, ANALYSIS]],
+        [path.replace(".ipynb", ".html") for path in [*REPLICATES, COMPARED]],
 
 
 rule data:
     output:
         f"{BUILD}/data.ready",
     input:
-        "kdlib/datasets.py",
+        "kdlib/storage/cifar10.py",
     shell:
         f"{PYTHON} -m kdlib.report choose {PROFILE} > {{output}}"
 
@@ -71,8 +82,8 @@ rule notebook:
     input:
         f"{BUILD}/data.ready",
         lambda wildcards: [f"{BUILD}/seed{wildcards.seed}/{name}.ipynb" for name in NEEDS[wildcards.name]],
-        SOURCES,
-        ARCHIVED,
+        lambda wildcards: sources(wildcards.name),
+        PUBLISHED,
         notebook="notebooks/{name}.ipynb",
     output:
         f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
@@ -84,13 +95,13 @@ rule notebook:
 rule analysis:
     input:
         REPLICATES,
-        SOURCES,
-        ARCHIVED,
-        notebook="notebooks/06_analysis.ipynb",
+        sources(ANALYSIS),
+        PUBLISHED,
+        notebook=f"notebooks/{ANALYSIS}.ipynb",
     output:
-        ANALYSIS,
+        COMPARED,
     shell:
-        f"echo '--- 06_analysis' && {PAPERMILL} -p profile {PROFILE}"
+        f"echo '--- {ANALYSIS}' && {PAPERMILL} -p profile {PROFILE}"
 
 
 rule html:
