@@ -4,7 +4,7 @@ Speeds on shared machines drift, so nothing is compared across time: in every ro
 measured in turn by all contenders, and a figure is the median of the rounds' own ratios. The contenders:
 
     fit           `training.fit` as it records its own training phase: data, augmentation, metrics, learning
-                  rates and the keeping of the teacher's answers included; evaluation and checkpoint excluded
+                  rates and the caching of the teacher's logits included; evaluation and checkpoint excluded
     bare          the same objective, precision and layout: teacher, forward, backward, optimiser step on one
                   resident batch
     loop          the loop of PyTorch's knowledge-distillation tutorial: images augmented one by one by
@@ -38,17 +38,19 @@ from pipeline import LEARNING_RATE, WORKERS, per_image, steady_rate, synchronize
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdlib import datasets, models, profiles, records, storage
+from kdlib import datasets, hardware, models
 from kdlib.datasets import Data
 from kdlib.objectives import Classify, Distill, Hint, Objective
-from kdlib.profiles import Schedule
-from kdlib.training import MOMENTUM, choose_precision, describe_machine, fit
+from kdlib.storage import files, runs
+from kdlib.storage.cifar10 import DataUnavailable
+from kdlib.study import STUDY, Schedule
+from kdlib.training import fit
 
 FOLDER = Path(__file__).parent
 TORCHDISTILL = FOLDER / ".venv-torchdistill"
-PROFILE = profiles.load("full")
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PRECISION = choose_precision("auto", DEVICE)
+PROFILE = STUDY.profile("full")
+DEVICE = hardware.choose_device()
+PRECISION = hardware.choose_precision("auto", DEVICE)
 BATCH_SIZE = PROFILE.student.batch_size
 
 Round = dict[tuple[str, str], float]  # {(contender, training): images/s}
@@ -63,7 +65,8 @@ def classify(network: Callable[[], models.ConvNet]) -> Objective:
 
 def distillation(frozen_stages: int = 0) -> Objective:
     teacher, student = models.teacher().to(DEVICE), models.student().to(DEVICE)
-    models.freeze(student, through=frozen_stages)
+    if frozen_stages:
+        models.freeze(student, through=frozen_stages)
     return Distill(teacher, student, PROFILE.temperature, PROFILE.alpha)
 
 
@@ -80,33 +83,31 @@ class Training:
         title: as the table calls it.
         build: makes its objective, with networks as new.
         schedule: of the full profile.
-        asking: for a training that reads the teacher's kept answers, the one that computes the same but asks.
+        uncached: for a training that reads cached teacher logits, the one that computes the same without a cache.
     """
 
     title: str
     build: Callable[[], Objective]
     schedule: Schedule
-    asking: str | None = None
+    uncached: str | None = None
 
 
-# Those that read the teacher's answers come behind the distillation that keeps them.
+# Those that read cached logits come behind the distillation that stores them.
 TRAININGS = {
     "teacher": Training("teacher", lambda: classify(models.teacher), PROFILE.teacher),
     "baseline": Training("student alone", lambda: classify(models.student), PROFILE.student),
     "distill": Training("distillation", distillation, PROFILE.student),
-    "exp1-kept": Training(
-        "exp. 1 stage two, kept answers", lambda: distillation(models.GUIDED_STAGE), PROFILE.student, asking="exp1"
+    "exp1-cached": Training(
+        "exp. 1 stage two, cached logits", lambda: distillation(models.GUIDED_STAGE), PROFILE.student, uncached="exp1"
     ),
-    "exp2-kept": Training("exp. 2 stage two, kept answers", distillation, PROFILE.student, asking="distill"),
+    "exp2-cached": Training("exp. 2 stage two, cached logits", distillation, PROFILE.student, uncached="distill"),
     "hint": Training("stage one", stage_one, PROFILE.hint),
-    "exp1": Training(
-        "exp. 1 stage two, asking the teacher", lambda: distillation(models.GUIDED_STAGE), PROFILE.student
-    ),
+    "exp1": Training("exp. 1 stage two, uncached", lambda: distillation(models.GUIDED_STAGE), PROFILE.student),
 }
 
-# The study's trainings of one seed as `fit` runs them, and as a loop that keeps no answers does.
-STUDY = ("teacher", "baseline", "distill", "hint", "exp1-kept", "exp2-kept")
-STUDY_ASKING = tuple(TRAININGS[name].asking or name for name in STUDY)
+# The study's trainings of one seed as `fit` runs them, and as a loop without a cache does.
+STUDY = ("teacher", "baseline", "distill", "hint", "exp1-cached", "exp2-cached")
+STUDY_UNCACHED = tuple(TRAININGS[name].uncached or name for name in STUDY)
 
 
 # The contenders
@@ -115,13 +116,13 @@ STUDY_ASKING = tuple(TRAININGS[name].asking or name for name in STUDY)
 def fit_rate(name: str, data: Data) -> float:
     """Images/s that ``fit`` records for its training phase, an epoch of ``data``."""
     training = TRAININGS[name]
-    run = records.Replicate(PROFILE).run(name)
-    if training.asking is None:
-        shutil.rmtree(run.answers, ignore_errors=True)
+    run = runs.Replicate(PROFILE).run(name)
+    if training.uncached is None:
+        shutil.rmtree(run.logits, ignore_errors=True)
     schedule = dataclasses.replace(training.schedule, epochs=1, learning_rate=LEARNING_RATE)
     with contextlib.redirect_stdout(io.StringIO()):
         fit(training.build(), data, schedule, run)
-    return storage.read_json(run.timing_path)["images_per_second"][-1]
+    return files.read_json(run.timing_path)["images_per_second"][-1]
 
 
 def bare_steps(training: Training, data: Data) -> Iterator[int]:
@@ -130,13 +131,13 @@ def bare_steps(training: Training, data: Data) -> Iterator[int]:
     for module in objective.modules.values():
         module.train()
     optimizer = sgd(objective, training.schedule, fused=True)
-    images, labels = next(data.batches(seed=0, epoch=0, batch_size=BATCH_SIZE))
-    autocast = torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=PRECISION == "bfloat16")
+    images, labels = next(data.batches(seed=0, training="stage two", epoch=0, batch_size=BATCH_SIZE))
+    autocast = hardware.autocast(DEVICE, PRECISION)
     with autocast:
-        kept = objective.target(images) if training.asking else None
+        cached = objective.target(images) if training.uncached else None
     while True:
         with autocast:
-            target = objective.target(images) if kept is None else kept
+            target = objective.target(images) if cached is None else cached
             values, _ = objective.losses(images, labels, target)
         optimizer.zero_grad()
         values["total"].backward()
@@ -165,14 +166,9 @@ def loop_steps(training: Training, data: Data) -> Iterator[int]:
 
 def sgd(objective: Objective, schedule: Schedule, fused: bool | None = None) -> torch.optim.SGD:
     """The optimiser of ``fit``, over what ``objective`` trains."""
-    parameters = [
-        parameter
-        for module in objective.modules.values()
-        for parameter in module.parameters()
-        if parameter.requires_grad
-    ]
+    parameters = [parameter for group in objective.groups() for parameter in group["params"]]
     return torch.optim.SGD(
-        parameters, LEARNING_RATE, MOMENTUM, weight_decay=schedule.weight_decay, nesterov=True, fused=fused
+        parameters, LEARNING_RATE, schedule.momentum, weight_decay=schedule.weight_decay, nesterov=True, fused=fused
     )
 
 
@@ -219,7 +215,7 @@ def measure_round(data: Data, steps: int) -> Round:
         for name, training in TRAININGS.items():
             rates["fit", name] = fit_rate(name, epoch)
             rates["bare", name] = steady_rate(bare_steps(training, data), steps, DEVICE)
-            if training.asking is None:
+            if training.uncached is None:
                 rates["loop", name] = steady_rate(loop_steps(training, data), steps, DEVICE)
     rates["matrix", "product"] = matrix_rate()
     return rates
@@ -282,20 +278,20 @@ def table(rounds: list[Round], flops: dict[str, float]) -> str:
     rows = [over(1, "fit / bare computation", name, ("bare", name), "≥ 0.95") for name in TRAININGS]
     for name, training in TRAININGS.items():
         target = ("≥ 10" if gpu else "≥ 2.5") if name == "distill" else ""
-        rows.append(over(2, "fit / tutorial's loop", name, ("loop", training.asking or name), target))
+        rows.append(over(2, "fit / tutorial's loop", name, ("loop", training.uncached or name), target))
     if all(("torchdistill", "distill") in rates for rates in rounds):
         target = "≥ 10" if gpu else "≥ 3"
         rows.append(over(3, "fit / torchdistill", "distill", ("torchdistill", "distill"), target))
-        for title, plan in (("asking the teacher", "distill"), ("kept answers", "exp2-kept")):
+        for title, plan in (("uncached", "distill"), ("cached logits", "exp2-cached")):
             plans = (("hint", plan), ("hint", "exp2"))
             rows.append(
                 time_over(3, "fit / torchdistill", f"FitNet's two stages, {title}", "torchdistill", plans, target)
             )
-    for name, bound in (("hint", "≤ 0.6"), ("exp1", "≤ 0.7"), ("exp1-kept", "≤ 0.7")):
+    for name, bound in (("hint", "≤ 0.6"), ("exp1", "≤ 0.7"), ("exp1-cached", "≤ 0.7")):
         values = [rates["fit", "distill"] / rates["fit", name] for rates in rounds]
         rows.append(Row(4, "time / distillation's", TRAININGS[name].title, values, bound))
     target = "≥ 10" if gpu else "≥ 2.5"
-    rows.append(time_over(5, "fit / tutorial's loop", "whole study", "loop", (STUDY, STUDY_ASKING), target))
+    rows.append(time_over(5, "fit / tutorial's loop", "whole study", "loop", (STUDY, STUDY_UNCACHED), target))
     for name, training in TRAININGS.items():
         values = [flops[name] * rates["fit", name] / rates["matrix", "product"] for rates in rounds]
         shown = f"{flops[name] / 1e6:,.0f} MFLOP an image"
@@ -312,16 +308,20 @@ def seconds(rates: Round, contender: str, plan: tuple[str, ...]) -> float:
 
 def report(rounds: list[Round], flops: dict[str, float], steps: int) -> str:
     """The whole result file: machine, table, and how to read it."""
-    machine = describe_machine(DEVICE, PRECISION) | {"cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+    machine = hardware.describe_machine(DEVICE) | {
+        "precision": PRECISION,
+        "cores": os.cpu_count(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
     matrix = statistics.median(rates["matrix", "product"] for rates in rounds)
     notes = [
         f"Medians over {len(rounds)} rounds of {steps} steps of {BATCH_SIZE} images; beside them the smallest and the "
         "largest round. Ratios of speed, but for row 4, which are of time. "
         f"The matrix product runs at {matrix / 1e9:,.0f} GFLOP/s. Rows 3 (FitNet) and 5 weigh each training with its "
         "epochs in the full profile. `bench.py` says what each contender does.",
-        "Distillation asks the teacher and keeps its answers; exp. 2's stage two computes the same, and like exp. 1's "
-        "reads the kept answers in a study. Its bare computation is then given the answers too; the tutorial's loop "
-        "and torchdistill always ask.",
+        "Distillation runs the teacher and caches its logits; exp. 2's stage two computes the same, and like exp. 1's "
+        "reads the cached logits in a study. Its bare computation is then given the logits too; the tutorial's loop "
+        "and torchdistill always run the teacher.",
     ]
     if DEVICE.type == "cpu" and PRECISION == "float32":
         notes.append(
@@ -343,7 +343,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         data = datasets.load("cifar10", DEVICE)
-    except (datasets.DataUnavailable, storage.StorageError) as error:
+    except (DataUnavailable, files.StorageError) as error:
         sys.exit(f"The benchmark needs CIFAR-10. {error}")
     # What fit does with the test images is not measured: keep few of them.
     data = dataclasses.replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])

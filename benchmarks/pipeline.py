@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Dataset
 
-from kdlib._torchvision import import_torchvision
-from kdlib.datasets import PADDING, SIZE, Data
+from kdlib.datasets import PADDING, Data
+from kdlib.storage._torchvision import import_torchvision
 
 torchvision = import_torchvision()
 
@@ -31,7 +31,7 @@ def per_image(data: Data) -> Dataset:
     transforms = torchvision.transforms
     augment = transforms.Compose(
         [
-            transforms.RandomCrop(SIZE, padding=PADDING),
+            transforms.RandomCrop(data.train_images.shape[1], padding=PADDING),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize((data.mean / 255).tolist(), (data.std / 255).tolist()),

@@ -15,13 +15,14 @@ import torch
 from pipeline import LEARNING_RATE, WORKERS, per_image, steady_rate
 from torch.utils.data import RandomSampler
 
-from kdlib import datasets, models, profiles
+from kdlib import datasets, models
+from kdlib.study import STUDY
 
 # After pipeline, which imports torchvision in the way that works beside every torch.
 from torchdistill.core.distillation import DistillationBox, get_distillation_box  # isort: skip
 from torchdistill.misc.log import MetricLogger  # isort: skip
 
-PROFILE = profiles.load("full")
+PROFILE = STUDY.profile("full")
 
 
 def stage(
@@ -49,12 +50,12 @@ def stage(
 
 
 def distillation() -> dict[str, Any]:
-    """Soft and hard loss on the answers of both networks. torchdistill's alpha is the weight of the hard loss."""
-    answers = {f"{who}_module_{what}": value for who in ("student", "teacher") for what, value in
+    """Soft and hard loss on the logits of both networks. torchdistill's alpha is the weight of the hard loss."""
+    logits = {f"{who}_module_{what}": value for who in ("student", "teacher") for what, value in
                (("path", "."), ("io", "output"))}  # fmt: skip
     weights = {"temperature": PROFILE.temperature, "alpha": 1 - PROFILE.alpha}
     return stage(
-        {"criterion": {"key": "KDLoss", "kwargs": {**answers, **weights}}}, {}, {}, PROFILE.student.weight_decay
+        {"criterion": {"key": "KDLoss", "kwargs": {**logits, **weights}}}, {}, {}, PROFILE.student.weight_decay
     )
 
 
