@@ -68,14 +68,13 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
 
 
 @torch.no_grad()
-@torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+@hardware.true_float32()
 def evaluate(
     objective: Objective, data: Data, cache: CachedLogits | None = None
 ) -> tuple[dict[str, float], Tensor | None]:
     """Losses and accuracy of ``objective`` on the test split, in evaluation mode.
 
-    In float32, however the model was trained, and without TF32, by which GPUs replace it unless told: so that other
-    machines find the same up to rounding.
+    In float32, however the model was trained, so that other machines find the same up to rounding.
 
     Args:
         objective, data: what to test, and on what.
@@ -139,6 +138,7 @@ class _Training:
         print(f"{self.run}  already trained: loaded from {os.path.relpath(folder, folder.parents[3])}")
         return record
 
+    @hardware.true_float32()
     def finish(self) -> Record:
         """Train the epochs that are still to do, then write weights and record."""
         self._resume()

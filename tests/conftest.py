@@ -1,6 +1,7 @@
 """What several test modules share: a small real data set, small networks, a project folder of one's own."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from kdlib import datasets, models
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY, Schedule
 
+os.environ.setdefault("KDLIB_DEVICE", "cpu")  # the one place where tests choose their device
 torch.set_num_threads(1)  # networks this small are slower on two
 
 SMALL_WIDTHS = ((8,), (8, 8), (16, 16), (16,))
