@@ -1,27 +1,29 @@
-# make report   run the six notebooks       PROFILE=smoke|quick|full (default quick)  SEEDS=n (default 1)
+# make report   run the six notebooks        PROFILE=smoke|quick|full (default quick)  SEEDS=n (default 1)  CORES=n
 # make test     everything that CI checks
 # make lab      JupyterLab on the notebooks
 # make bench    how fast training is, beside other ways to do it
 # make publish  the published run shown anew, from its records; PROFILE=full takes over your own run first
-# Each sets up what it needs in .venv first.
+# make lock     requirements.lock from requirements.txt
+# Each sets up what it needs in .venv first: with PYTHON=python3.13 another Python, with TORCH_BACKEND=auto (or cpu,
+# cu130, …) the build of torch that uv finds for this machine on PyTorch's own index.
 
 PYTHON ?= python3
-SEEDS ?= 1
-CORES ?= all
-PROFILE ?= $(KDLIB_PROFILE)
+TORCH_BACKEND ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# uv installs in seconds; where there is none, pip puts one into the environment. It does not read pip's settings.
+UV := $(or $(shell command -v uv),$(BIN)/uv)
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
 
-.PHONY: report test lab bench publish
+.PHONY: report test lab bench publish lock
 .DELETE_ON_ERROR:
 
 report: $(READY)
-	@profile=$$($(BIN)/python -m kdlib.report choose $(PROFILE)) \
-	&& $(BIN)/snakemake --cores $(CORES) --config profile=$$profile seeds=$(SEEDS) \
-	     --rerun-incomplete --keep-incomplete --nolock --quiet host progress reason rules \
-	&& $(BIN)/python -m kdlib.report summary $$profile
+	@$(BIN)/python -m kdlib.report report $(MAKEOVERRIDES)
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -43,9 +45,17 @@ benchmarks/.venv-torchdistill/ready: benchmarks/torchdistill-requirements.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-$(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
-	  || { echo "Python 3.11 or 3.12 is needed: call make with PYTHON=python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# The lock's versions are constraints, not a list to install: it names packages of every system.
+$(READY): requirements.txt requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
+	  || { echo "Python 3.11 to 3.14 is needed: call make with PYTHON=python3.12, for example"; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@"$(UV)" pip install --quiet --python $(BIN)/python $(TORCH_BACKEND:%=--torch-backend=%) \
+	  --requirements requirements.txt --constraints requirements.lock
 	@touch $@
+
+lock: $(READY)
+	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	"$(UV)" pip compile --quiet --universal --python-version 3.11 --no-emit-package kdlib --no-annotate \
+	  --custom-compile-command "make lock" --upgrade --output-file requirements.lock requirements.txt
