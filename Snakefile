@@ -2,6 +2,7 @@
 # cluster through Snakemake's executor plugins (see the README).
 import ast
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -50,13 +51,10 @@ def sources(notebook):
 THREADS = 1 if PROFILE == "smoke" else workflow.resource_settings.cores or 8
 
 # Everything runs in the environment that Snakemake runs in, whether that is activated or not.
-PYTHON = sys.executable
+PYTHON = shlex.quote(sys.executable)
 
-# The notebook's own output, such as one line per epoch, goes to the terminal; papermill's bar, which
-# counts cells, does not.
-PAPERMILL = (
-    f"{PYTHON} -m papermill {{input.notebook}} {{output}} -k python3 --no-progress-bar --log-level ERROR --stdout-file -"
-)
+# Executes a notebook; what it prints, such as one line per epoch, goes to the terminal.
+RUN = f"{PYTHON} -m kdlib.report run {{input.notebook:q}} {{output:q}} {len(SEEDS)} profile={PROFILE}"
 
 
 wildcard_constraints:
@@ -75,7 +73,7 @@ rule data:
     input:
         "kdlib/storage/cifar10.py",
     shell:
-        f"{PYTHON} -m kdlib.report choose {PROFILE} > {{output}}"
+        f"{PYTHON} -m kdlib.report choose {PROFILE} > {{output:q}}"
 
 
 rule notebook:
@@ -89,7 +87,7 @@ rule notebook:
         f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
     threads: THREADS
     shell:
-        f"echo '--- {{wildcards.name}}, seed {{wildcards.seed}}' && {PAPERMILL} -p profile {PROFILE} -p seed {{wildcards.seed}}"
+        f"{RUN} seed={{wildcards.seed}}"
 
 
 rule analysis:
@@ -101,7 +99,7 @@ rule analysis:
     output:
         COMPARED,
     shell:
-        f"echo '--- {ANALYSIS}' && {PAPERMILL} -p profile {PROFILE}"
+        RUN
 
 
 rule html:
@@ -110,4 +108,4 @@ rule html:
     output:
         "{path}.html",
     shell:
-        f"{PYTHON} -m nbconvert --to html --log-level ERROR {{input}}"
+        f"{PYTHON} -m nbconvert --to html --log-level ERROR {{input:q}}"

@@ -67,6 +67,10 @@ class Profile:
     alpha: float = 0.5
     changes: tuple[tuple[str, float], ...] = ()
 
+    def schedule(self, stage: Stage) -> Schedule:
+        """The schedule of the arms of a stage."""
+        return {"teacher": self.teacher, "stage one": self.hint, "stage two": self.student}[stage]
+
     def change(self, **settings: float | None) -> "Profile":
         """This profile with other ``epochs`` (of teacher and students), ``temperature`` or ``alpha``; None keeps one.
 
@@ -76,13 +80,11 @@ class Profile:
         standard = {"epochs": self.student.epochs, "temperature": self.temperature, "alpha": self.alpha}
         for name in settings:
             if name not in standard:
-                raise ValueError(f"{name} is no setting of a profile{_nearest(name, standard)}")
+                raise ValueError(f"{name} is no setting of a profile{nearest(name, standard)}")
         changes = {key: settings[key] for key in standard if settings.get(key) not in (None, standard[key])}
         new: dict[str, Any] = dict(changes)
         if "epochs" in new:
-            epochs = new.pop("epochs")
-            if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-                raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}.")
+            epochs = whole_number("epochs", new.pop("epochs"), least=1)
             new |= {"teacher": replace(self.teacher, epochs=epochs), "student": replace(self.student, epochs=epochs)}
         changed = replace(self, **new, changes=tuple(changes.items()))
         check_distillation(changed.temperature, changed.alpha)
@@ -192,7 +194,7 @@ class Study:
         known = {arm.name: arm for arm in self.arms}
         wanted = name.partition("-")[0]
         if wanted not in known:
-            raise ValueError(f"There is no arm {wanted!r}{_nearest(wanted, known)}")
+            raise ValueError(f"There is no arm {wanted!r}{nearest(wanted, known)}")
         return known[wanted]
 
     def graph(self) -> dict[str, list[str]]:
@@ -219,7 +221,7 @@ class Study:
         if "full" in known:
             known[PUBLISHED] = replace(known["full"], name=PUBLISHED)
         if name not in known:
-            raise ValueError(f"There is no profile {name!r}{_nearest(str(name), known)}")
+            raise ValueError(f"There is no profile {name!r}{nearest(str(name), known)}")
         return known[name].change(**settings)
 
 
@@ -231,12 +233,20 @@ def check_distillation(temperature: float, alpha: float) -> None:
         raise ValueError(f"alpha, the weight of the soft loss, must be a number from 0 to 1, not {alpha!r}.")
 
 
+def whole_number(name: str, value: object, least: int = 0, most: float = math.inf) -> int:
+    """``value`` as an int; 3.0 is taken as 3. Raises ``ValueError`` with one sentence if it is none or out of range."""
+    if is_number(value) and float(value).is_integer() and least <= value <= most:
+        return int(value)
+    limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+    raise ValueError(f"{name} must be a whole number {limits}, not {value!r}.")
+
+
 def is_number(value: object) -> bool:
     """Whether a setting is a real number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """How a sentence about an unknown name ends: with the most similar known one, else with all of them."""
     similar = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {similar[0]}?" if similar else f": choose one of {', '.join(known)}."

@@ -12,7 +12,7 @@ ORDER = [
     "storage.checkpoints", "storage.logits", "storage.runs",
     "datasets", "models", "losses", "objectives", "optimisers", "progress", "training", "selection",
     "report.measures", "report.inference", "report.tables", "report.figure", "report.run_plots", "report.study_plots",
-    "report.prose", "report.cells", "report.publish", "report.__main__",
+    "report.prose", "report.cells", "report.publish", "report.execute", "report.__main__",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbclient
 import nbformat
 import pytest
 
@@ -30,6 +31,15 @@ def test_notebook_opens_with_its_question_and_shows_its_answer_next(path):
     assert cells[0].cell_type == "markdown" and "**Question.**" in cells[0].source
     assert "parameters" in cells[1].metadata.tags
     assert f'cells.answer("{path.stem}")' in cells[2].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_checks_its_parameters_before_it_uses_them(path):
+    assert [line for line in code(path)[1].source.splitlines() if line.startswith(("cells.", "profile ="))] == [
+        "cells.prepare()",
+        next(line for line in code(path)[1].source.splitlines() if line.startswith("profile = STUDY.profile(profile")),
+    ]
+    assert code(path)[0].source.startswith("# Change a line"), "by which prepare() finds the known parameters"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -70,6 +80,8 @@ def papermill(name, folder, *parameters):
 @pytest.mark.parametrize(
     ("name", "parameters", "sentence"),
     [
+        ("01_teacher", ["-p", "epoch", "1"], "epoch is no parameter of this notebook; did you mean epochs?"),
+        ("06_analysis", ["-p", "profile", "Full"], "There is no profile 'Full'; did you mean full?"),
         ("05_exp2", ["-p", "seed", "3"], "There is no trained teacher (profile smoke, seed 3): run 01_teacher first."),
         ("01_teacher", ["-p", "seed", "x"], "seed must be a whole number from 0 to 4294967295, not 'x'."),
         (
@@ -79,7 +91,21 @@ def papermill(name, folder, *parameters):
         ),
     ],
 )
-def test_what_a_user_gets_wrong_is_the_last_line_of_the_error(tmp_path, name, parameters, sentence):
+def test_what_a_user_gets_wrong_is_a_sentence_and_the_traceback_lies_in_a_file(
+    tmp_path, project, name, parameters, sentence
+):
     result = papermill(name, tmp_path, *parameters)
     assert result.returncode != 0
-    assert result.stderr.strip().splitlines()[-1].endswith(sentence)
+    log = project / "build" / "errors.log"
+    *_, said, empty, where = result.stderr.strip().splitlines()
+    assert (said, empty, where) == (sentence, "", f"The full traceback: {log}")
+    assert "kdlib/" not in result.stderr.partition("Exception encountered")[2].replace(str(log), "")
+    assert "Traceback" in log.read_text("utf-8") and sentence in log.read_text("utf-8")
+
+
+def test_an_error_that_is_not_kdlibs_is_shown_in_full(project):
+    source = "from kdlib.report import cells\ncells.prepare()\n1 / 0"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="1 / 0"):
+        nbclient.NotebookClient(notebook, timeout=120).execute()
+    assert "ZeroDivisionError" in (project / "build" / "errors.log").read_text("utf-8")

@@ -68,8 +68,6 @@ def test_the_published_records_are_not_run():
     [
         (["choose", "huge"], "There is no profile 'huge': choose one of smoke, quick, full, published."),
         (["choose", "smok"], "There is no profile 'smok'; did you mean smoke?"),
-        (["summary", "huge"], "There is no profile 'huge': choose one of smoke, quick, full, published."),
-        (["summary", "quick"], "No notebook was run yet (profile quick, seed 0): run 01_teacher first."),
         (["publish", "smoke"], "Only the profile full can be published, not smoke."),
         (["publish", "full"], "No notebook was run yet (profile full, seed 0): run 01_teacher first."),
         (["publish"], "No notebook was run yet (profile published, seed 0): run 01_teacher first."),
@@ -79,9 +77,8 @@ def test_the_command_line_ends_in_one_line_that_says_what_to_do(monkeypatch, arg
     assert command(monkeypatch, *arguments) == sentence
 
 
-def test_the_command_line_asks_for_the_profile_that_it_needs(monkeypatch, capsys):
-    assert command(monkeypatch, "summary") == 2
-    assert "summary needs a profile: smoke, quick or full." in capsys.readouterr().err
+def test_the_command_line_lists_what_it_can_do(monkeypatch):
+    assert "python -m kdlib.report run NOTEBOOK OUTPUT" in command(monkeypatch, "summarise")
 
 
 def test_the_command_line_prints_the_profile(monkeypatch, capsys):

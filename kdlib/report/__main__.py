@@ -1,27 +1,39 @@
-"""What `make` calls around the notebooks.
+"""What `make` and the graph call.
 
-python -m kdlib.report choose [PROFILE]    have the data at hand and print the profile to run
-python -m kdlib.report summary PROFILE     write index.html, print the summary table and where to look
-python -m kdlib.report publish [PROFILE]   renew the published run: full takes over one's own run first
+python -m kdlib.report report [NAME=VALUE …]                     run all notebooks: PROFILE, SEEDS, CORES
+python -m kdlib.report run NOTEBOOK OUTPUT SEEDS [name=value …]  execute one of them with these parameters
+python -m kdlib.report choose PROFILE                            have the data at hand
+python -m kdlib.report publish [PROFILE]                         renew the published run: full takes one's own first
 """
 
-import argparse
 import sys
+from pathlib import Path
 
-from kdlib.report import publish
+from kdlib.report import execute, publish
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import NotTrained
 
-parser = argparse.ArgumentParser(prog="python -m kdlib.report", description=__doc__.splitlines()[0])
-parser.add_argument("action", choices=["choose", "summary", "publish"])
-parser.add_argument("profile", nargs="?", help="smoke, quick or full; may be left out for choose and publish")
-arguments = parser.parse_args()
-if arguments.action == "summary" and arguments.profile is None:
-    parser.error("summary needs a profile: smoke, quick or full.")
-try:
-    text = getattr(publish, arguments.action)(arguments.profile)
-except (OSError, ValueError, NotTrained, DataUnavailable, StorageError) as error:
-    sys.exit(str(error))
-if text:
-    print(text)
+
+def main(action: str = "", *words: str) -> str | None:
+    """Do what the words say; return what is to be printed at the end."""
+    if action == "report":
+        return execute.report(dict(word.split("=", 1) for word in words))
+    if action == "run":
+        notebook, output, seeds, *parameters = words
+        values = dict(word.split("=", 1) for word in parameters)
+        if "seed" in values:
+            values["seed"] = int(values["seed"])
+        return execute.run(Path(notebook), Path(output), int(seeds), values)
+    if action in ("choose", "publish"):
+        return getattr(publish, action)(*words)
+    raise ValueError(__doc__)
+
+
+if __name__ == "__main__":
+    try:
+        text = main(*sys.argv[1:])
+    except (OSError, ValueError, NotTrained, DataUnavailable, StorageError, execute.Failed) as error:
+        sys.exit(str(error))
+    if text:
+        print(text)

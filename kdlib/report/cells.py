@@ -1,5 +1,11 @@
 """What a notebook displays around its experiment: the published answer, the kind of run, what it found."""
 
+import ast
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from IPython import get_ipython
 from IPython.display import Markdown
 
 from kdlib.datasets import DATASETS
@@ -7,9 +13,50 @@ from kdlib.report import prose
 from kdlib.storage import runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import PUBLISHED, STUDY, Profile
+from kdlib.study import PUBLISHED, STUDY, Profile, nearest
 
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
+
+
+def prepare() -> None:
+    """Check a notebook's parameters, and from here on show errors of kdlib as the sentence that they are.
+
+    Raises:
+        ValueError: papermill was given a parameter that the notebook does not have.
+    """
+    shell = get_ipython()
+    shell.set_custom_exc((Exception,), _show_error)
+    executed = shell.user_ns["In"]
+    known = {name for source in executed if source.startswith("# Change a line") for name in _assigned(source)}
+    for source in executed:
+        for name in _assigned(source) if source.startswith("# Parameters") else []:  # the cell that papermill adds
+            if name not in known:
+                raise ValueError(f"{name} is no parameter of this notebook{nearest(name, known)}")
+
+
+def _assigned(source: str) -> list[str]:
+    """The names to which the lines of a cell assign a value."""
+    targets = [target for line in ast.parse(source).body if isinstance(line, ast.Assign) for target in line.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def error_log() -> Path:
+    """Where the full tracebacks of errors in notebooks are kept."""
+    return runs.root() / "build" / "errors.log"
+
+
+def _show_error(
+    shell: object, kind: type, error: Exception, trace: TracebackType, tb_offset: int | None = None
+) -> None:
+    """Show an error that kdlib raises as its sentence alone, any other in full; keep the traceback of both."""
+    error_log().parent.mkdir(parents=True, exist_ok=True)
+    with error_log().open("a", encoding="utf-8") as file:
+        traceback.print_exception(kind, error, trace, file=file)
+    raised_in = Path(traceback.extract_tb(trace)[-1].filename)
+    if Path(__file__).parents[1] in raised_in.parents:
+        shell._showtraceback(kind, error, [f"{error}\n\nThe full traceback: {error_log()}"])
+    else:
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
 
 def banner(profile: Profile) -> Markdown:

@@ -188,8 +188,8 @@ def readme(results: Results, language: Language, seconds: float) -> str:
 
 def _is_earlier(record: Record, results: Results) -> bool:
     """Whether a record was made by another recipe than its profile has today."""
-    profile, stage = results.study.profile(record.profile), results.study.arm(record.run).stage
-    schedule = {"teacher": profile.teacher, "stage one": profile.hint, "stage two": profile.student}[stage]
+    stage = results.study.arm(record.run).stage
+    schedule = results.study.profile(record.profile).schedule(stage)
     now = {"optimiser": optimisers.NAME, **dataclasses.asdict(schedule)}
     return record.identity.stream != stage or record.identity.schedule != now
 

@@ -10,7 +10,7 @@ from kdlib.storage import files, weights
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study
+from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study, whole_number
 
 
 class NotTrained(RuntimeError):
@@ -45,8 +45,7 @@ class Replicate:
     study: Study = STUDY
 
     def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be a whole number from 0 to 4294967295, not {self.seed!r}.")
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, most=2**32 - 1))
 
     @property
     def folder(self) -> Path:

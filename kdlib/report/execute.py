@@ -1,0 +1,101 @@
+"""Running the notebooks: `make report` as a whole, and one notebook as a job of the graph."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from kdlib.report import cells, publish
+from kdlib.storage import runs
+from kdlib.study import STUDY, nearest, whole_number
+
+OPTIONS = ("PROFILE", "SEEDS", "CORES")  # of `make report`
+SET_UP = ("PYTHON", "UV", "TORCH_BACKEND")  # of the Makefile alone
+
+
+class Failed(RuntimeError):
+    """A notebook or the graph failed. The message says why, which one, and where its copy lies."""
+
+
+def report(options: Mapping[str, str]) -> str:
+    """Run all notebooks of a profile, and return the closing summary.
+
+    Args:
+        options: ``PROFILE`` (default: quick, or smoke if CIFAR-10 is out of reach), ``SEEDS`` (how many, default 1),
+            ``CORES`` (how many, default all).
+
+    Raises:
+        ValueError: an unknown option, or a value out of range.
+        DataUnavailable: the profile's data cannot be had.
+        Failed: a notebook failed, or the user interrupted; the same command goes on from there.
+    """
+    for name in options:
+        if name not in (*OPTIONS, *SET_UP):
+            raise ValueError(f"make report has no option {name}{nearest(name, OPTIONS)}")
+    seeds, cores = (
+        value if value == default == "all" else whole_number(name, _number(value), least=1)
+        for name, default in (("SEEDS", "1"), ("CORES", "all"))
+        for value in [options.get(name, default)]
+    )
+    profile = publish.choose(options.get("PROFILE"))
+    log = runs.build_folder(profile) / "snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={profile}"]
+    command += [f"seeds={seeds}", "--rerun-incomplete", "--keep-incomplete", "--nolock"]
+    try:
+        with log.open("w") as file:  # the graph's own messages: for those who look for them
+            code = subprocess.run(command, stderr=file).returncode
+    except KeyboardInterrupt:
+        raise Failed("Interrupted: the same command goes on from here.") from None
+    if code:
+        raise Failed(f"The report is not complete: the same command goes on from here. The graph's log: {log}")
+    return publish.summary(profile)
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def run(notebook: Path, output: Path, seeds: int, parameters: Mapping[str, str | int]) -> None:
+    """Execute one notebook of a report; what it prints goes to the terminal.
+
+    Args:
+        notebook, output: its file, and where its executed copy goes.
+        seeds: how many seeds the whole report has.
+        parameters: of the notebook; "profile" among them.
+
+    Raises:
+        Failed: it ended in an error.
+    """
+    seed = f", seed {parameters['seed']}" if "seed" in parameters else ""
+    print(f"--- {notebook.stem}{seed}{_time_left(str(parameters['profile']), seeds)}", flush=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(output), parameters, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout
+        )
+    except PapermillExecutionError as error:
+        raise Failed(
+            f"{error.evalue}\n{notebook.name}{seed} failed. Its copy: {output}; the full traceback: {cells.error_log()}"
+        ) from None
+
+
+def _time_left(profile_name: str, seeds: int) -> str:
+    """About how long the rest of the report will take, from the notebooks that have run; "" before the first."""
+    profile, build = STUDY.profile(profile_name), runs.build_folder(profile_name)
+    epochs = {
+        name: sum(profile.schedule(arm.stage).epochs for arm in STUDY.arms if arm.notebook == name)
+        for name in STUDY.notebooks
+    }
+    done, seconds = 0, 0.0
+    for seed in range(seeds):
+        for name in STUDY.notebooks:
+            path = build / f"seed{seed}" / f"{name}.ipynb"
+            duration = json.loads(path.read_text("utf-8"))["metadata"]["papermill"]["duration"] if path.exists() else 0
+            if duration:  # it is None while the notebook runs
+                done, seconds = done + epochs[name], seconds + duration
+    left = seeds * sum(epochs.values()) - done
+    return f" (about {max(1, round(left * seconds / done / 60))} min left in all)" if done and left else ""
