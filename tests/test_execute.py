@@ -76,16 +76,23 @@ def test_what_a_notebook_prints_goes_to_the_terminal_under_its_name(tmp_path, ca
     assert capsys.readouterr().out.splitlines() == ["--- 02_baseline, seed 4", "profile smoke seed 4"]
 
 
-def test_a_failing_notebook_is_named_with_its_sentence_its_copy_and_the_traceback(tmp_path):
+def test_a_failing_notebook_is_named_at_the_end_with_its_sentence_its_copy_and_the_traceback(tmp_path, monkeypatch):
     notebook = toy(tmp_path / "03_distill.ipynb", "raise ValueError('alpha must be a number.')")
-    with pytest.raises(execute.Failed) as failed:
-        execute.run(notebook, tmp_path / "out.ipynb", 1, {"profile": "smoke", "seed": 0})
-    sentence, where = str(failed.value).splitlines()
-    assert sentence == "alpha must be a number."
-    assert where.startswith(
-        f"03_distill.ipynb, seed 0 failed. Its copy: {tmp_path / 'out.ipynb'}; the full traceback: "
-    )
-    assert (tmp_path / "out.ipynb").exists()
+    copy = tmp_path / "out.ipynb"
+
+    def graph_with_that_notebook(*_, **__):
+        with pytest.raises(execute.Failed):
+            execute.run(notebook, copy, 1, {"profile": "smoke", "seed": 0})
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(execute.subprocess, "run", graph_with_that_notebook)
+    for _ in range(2):  # an earlier failure is not told again
+        with pytest.raises(execute.Failed) as failed:
+            execute.report({"PROFILE": "smoke"})
+        sentence, where = str(failed.value).splitlines()
+        assert sentence == "alpha must be a number."
+        assert where.startswith(f"03_distill.ipynb, seed 0 failed. Its copy: {copy}; full tracebacks: ")
+        assert copy.exists()
 
 
 def test_time_left_follows_from_the_notebooks_that_have_run(project):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from kdlib.report import cells, publish
@@ -42,8 +43,9 @@ def report(options: Mapping[str, str]) -> str:
         for value in [options.get(name, default)]
     )
     profile = publish.choose(options.get("PROFILE"))
-    log = runs.build_folder(profile) / "snakemake.log"
+    log, failures = runs.build_folder(profile) / "snakemake.log", _failures(profile)
     log.parent.mkdir(parents=True, exist_ok=True)
+    failures.unlink(missing_ok=True)
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={profile}"]
     command += [f"seeds={seeds}", "--rerun-incomplete", "--keep-incomplete", "--nolock"]
     try:
@@ -51,6 +53,8 @@ def report(options: Mapping[str, str]) -> str:
             code = subprocess.run(command, stderr=file).returncode
     except KeyboardInterrupt:
         raise Failed("Interrupted: the same command goes on from here.") from None
+    if failures.exists():
+        raise Failed(failures.read_text("utf-8").rstrip())
     if code:
         raise Failed(f"The report is not complete: the same command goes on from here. The graph's log: {log}")
     return publish.summary(profile)
@@ -77,10 +81,18 @@ def run(notebook: Path, output: Path, seeds: int, parameters: Mapping[str, str |
         papermill.execute_notebook(
             str(notebook), str(output), parameters, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout
         )
-    except PapermillExecutionError as error:
-        raise Failed(
-            f"{error.evalue}\n{notebook.name}{seed} failed. Its copy: {output}; the full traceback: {cells.error_log()}"
-        ) from None
+    except (PapermillExecutionError, DeadKernelError) as error:
+        sentence = getattr(error, "evalue", "The notebook's process was killed, perhaps for want of memory.")
+        message = f"{sentence}\n{notebook.name}{seed} failed. Its copy: {output}; full tracebacks: {cells.error_log()}"
+        # Other notebooks may still print: `report` says it again when all have ended.
+        with _failures(str(parameters["profile"])).open("a", encoding="utf-8") as file:
+            file.write(f"{message}\n")
+        raise Failed(message) from None
+
+
+def _failures(profile_name: str) -> Path:
+    """Where notebooks that failed leave their message."""
+    return runs.build_folder(profile_name) / "failed.log"
 
 
 def _time_left(profile_name: str, seeds: int) -> str:
