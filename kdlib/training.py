@@ -273,7 +273,9 @@ class _Training:
 def identify(objective: Objective, data: Data, schedule: Schedule, run: Run, precision: str) -> Identity:
     """All that makes a run, as it is now: before the first step."""
     model: Any = objective.modules["model"]
-    start = {"model": weights.digests({"model": model})["model"]}
+    # Of a regressor the parameters alone: its statistics follow from the teacher, up to the rounding of the device.
+    start = {name: weights.parameters_digest(module) for name, module in objective.modules.items()}
+    start |= weights.digests({"model": model})
     if objective.teacher is not None:
         start["teacher"] = weights.digests({"model": objective.teacher})["model"]
     return Identity(

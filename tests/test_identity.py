@@ -51,8 +51,8 @@ def distill(teacher, student, data, temperature=4.0, alpha=0.9):
     return Distill(teacher, student, temperature, alpha)
 
 
-def hint(teacher, student, data, kind=Regressor, stage=3):
-    return Hint(teacher, student, kind(student, teacher, data.sample(64), stage=stage))
+def hint(teacher, student, data, kind=Regressor, stage=3, seed=0):
+    return Hint(teacher, student, kind(student, teacher, data.sample(64), stage=stage, seed=seed))
 
 
 MAKE = {"distill": distill, "hint": hint}
@@ -132,6 +132,7 @@ CASES = [
     ("distill", "objective.alpha", other(make=lambda made: lambda *parts: distill(*parts, alpha=0.5))),
     *(("hint", name, CHANGES[name]) for name in ("widths", "objective.rates", "start.teacher", "start.model")),
     ("hint", "objective.regressor", other(make=lambda made: lambda *parts: hint(*parts, kind=OtherRegressor))),
+    ("hint", "start.regressor", other(make=lambda made: lambda *parts: hint(*parts, seed=5))),
     ("hint", "objective.guided_stage", other(make=lambda made: lambda *parts: hint(*parts, stage=2))),
 ]
 

@@ -83,7 +83,11 @@ def test_what_is_said_is_about_the_rest(missing):
         text = prose.readme(made, language, 3600)
         assert not re.search(r"nan|None|\*{3}|\n{3}", text)
         findings = [line for line in text.splitlines() if line.startswith("- ")]
-        assert findings == [f"- {prose.compare(made, contrast, language)}" for contrast in left]
+        assert findings == [f"- {sentence}" for sentence in prose.findings(made, language)]
+        told_of = "\n".join(findings)
+        assert all(
+            STUDY.arm(name).called(language) in told_of.lower() for pair in left for name in (pair.first, pair.second)
+        )
 
 
 def test_the_question_of_the_matrix_is_left_out_only_where_an_arm_that_it_needs_is_missing():

@@ -188,8 +188,25 @@ def test_readme_shows_every_model_beside_the_note():
     assert f"**{inference.accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
     assert [line for line in lines if line.startswith("**")] == [f"**{prose.matrix(made)[0]}**"]
-    findings = [line for line in lines if line.startswith("- ")]
-    assert findings == [f"- {prose.compare(made, contrast)}" for contrast in STUDY.contrasts]
+    assert [line for line in lines if line.startswith("- ")] == [f"- {line}" for line in prose.findings(made, "en")]
+
+
+def test_findings_are_the_contrasts_whose_interval_excludes_zero_and_a_list_of_the_others():
+    made = accurate(
+        exp2=[90.0, 91.0, 92.0], exp1=[88.0, 89.0, 90.1], distill=[89.0, 91.0, 93.0], baseline=[80.0, 81.0, 82.0]
+    )
+    *clear, last = prose.findings(made, "en")
+    expected = [
+        Contrast("exp2", "exp1"),
+        Contrast("distill", "baseline"),
+        Contrast("exp2", "baseline"),
+        Contrast("baseline", "exp1"),
+    ]
+    assert clear == [prose.compare(made, contrast) for contrast in expected]
+    assert last.endswith(
+        "tell: experiment 2 − the distilled student (+0.00), the distilled student − experiment 1 (+1.97)."
+    )
+    assert len(prose.findings(accurate(exp2=[90.0, 91.0], exp1=[88.0, 89.0]), "zh")) == 1
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])

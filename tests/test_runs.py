@@ -162,3 +162,12 @@ def test_replicates_of_different_settings_are_not_averaged(two_seeds, fields):
 
 def test_results_without_records_miss_every_arm():
     assert results(0).missing == list(STUDY.arms) and results(0).models == []
+
+
+@pytest.mark.parametrize(("name", "seed"), [("exp2", 0), ("exp1", 2)])
+def test_a_record_copied_from_another_run_is_refused(two_seeds, name, seed):
+    """A copy of seed 0 under another number would count as a second replicate."""
+    for suffix in (".json", ".npz"):
+        shutil.copy(run_of("exp1").record_path.with_suffix(suffix), run_of(name, seed).record_path.with_suffix(suffix))
+    with pytest.raises(StorageError, match=rf"seed{seed}/{name}\.json is the record of exp1, seed 0: put it back or"):
+        load_all(FULL)

@@ -263,6 +263,7 @@ def test_data_set_of_a_hundred_classes(small_profile, monkeypatch):
     model = models.ConvNet(SMALL_WIDTHS, classes=len(data.classes), channels=1)
     record = fit(Classify(model), data, dataclasses.replace(profile.student, epochs=1), run)
     assert run.record() == record
+    assert sorted(data.train_labels.tolist()) == sorted([*range(100)] * 2)
     assert record.labels == [*range(100)] * 2 and len(set(record.predictions)) <= 100
     assert record.names == list(names) and record.identity.classes == 100 and record.identity.channels == 1
     loaded = models.load(run)

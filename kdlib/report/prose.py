@@ -171,7 +171,6 @@ def readme(results: Results, language: Language, seconds: float) -> str:
         earlier=any(_is_earlier(record, results) for runs in results.by_seed.values() for record in runs.values()),
         **epochs,
     )
-    contrasts = inference.available(results, study.contrasts)
     return (
         _environment.from_string(_templates["readme"]["both"])
         .render(
@@ -180,10 +179,24 @@ def readme(results: Results, language: Language, seconds: float) -> str:
             rows=rows,
             caption=caption,
             answers=matrix(results, language),
-            findings=[compare(results, contrast, language) for contrast in contrasts],
+            findings=findings(results, language),
         )
         .rstrip()
     )
+
+
+def findings(results: Results, language: Language) -> list[str]:
+    """The contrasts whose interval excludes zero, a sentence each, and one sentence that lists the others."""
+    clear, open_ = [], []
+    for contrast in inference.available(results, results.study.contrasts):
+        estimate = inference.difference(results, contrast)
+        if estimate.low > 0 or estimate.high < 0:
+            clear.append(compare(results, contrast, language))
+        else:
+            first, second = (results.study.arm(arm).called(language) for arm in (contrast.first, contrast.second))
+            open_.append(f"{first} − {second} ({signed(estimate.mean)})")
+    comma = {"en": ", ", "zh": "，"}[language]
+    return [*clear, *([say("open", language, contrasts=comma.join(open_))] if open_ else [])]
 
 
 def _is_earlier(record: Record, results: Results) -> bool:

@@ -30,7 +30,7 @@ class Identity(_Model):
         data: name, fingerprint, number of training images, and augmentation.
         seed: of the replicate. stream: the training whose batches it sees; both decide all random numbers.
         precision: of training, "float32" or "bfloat16".
-        start: digests of the networks it started from: "teacher", and "model" before its first step.
+        start: digests of what it started from: "teacher", "model" and "regressor" before the first step.
     """
 
     widths: list[list[int]]

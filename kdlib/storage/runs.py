@@ -230,6 +230,10 @@ def _check_replicate(replicate: Replicate, runs: Mapping[str, Record]) -> None:
     """Refuse runs of one seed that do not rest on each other, or were trained in different precision."""
     for name, record in runs.items():
         path = replicate.run(name).record_path
+        if (record.run, record.identity.seed) != (name, replicate.seed):
+            raise StorageError(
+                f"{path} is the record of {record.run}, seed {record.identity.seed}: put it back or delete it."
+            )
         for need in replicate.study.arm(name).needs:
             role = "teacher" if replicate.study.arm(need).stage == "teacher" else "model"
             if need in runs and record.identity.start.get(role) != runs[need].weights["model"]:

@@ -44,6 +44,11 @@ def digests(modules: Modules) -> dict[str, str]:
     return {name: files.digest(half_state({name: module})) for name, module in modules.items()}
 
 
+def parameters_digest(module: nn.Module) -> str:
+    """SHA-256 (hex) of a module's parameters as they are stored, its statistics aside."""
+    return files.digest({name: value.half() for name, value in module.named_parameters()})
+
+
 def stored_digest(tensors: Mapping[str, Tensor], name: str) -> str:
     """Digest of the module called ``name`` among the tensors of a weights file, as `digests` computes it."""
     return files.digest({key: value for key, value in tensors.items() if key.startswith(f"{name}.")})
