@@ -58,6 +58,14 @@ def test_without_cifar10_a_named_profile_is_an_error(no_cifar10, name):
         publish.choose(name)
 
 
+def test_data_that_are_named_and_cannot_be_used_are_an_error_and_nothing_is_downloaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDLIB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("PATH", "")  # no npm
+    with pytest.raises(DataUnavailable, match=r"nowhere, which KDLIB_DATA names: there is no such file or folder"):
+        publish.choose(None)
+
+
 def test_the_published_records_are_not_run():
     with pytest.raises(ValueError, match="choose full"):
         publish.choose(PUBLISHED)

