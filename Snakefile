@@ -47,8 +47,13 @@ def sources(notebook):
 
 
 # One training fills the machine, and several at once only slow each other; but not with images as few as the digits.
-# On a cluster the cores of a machine are not known here.
-THREADS = 1 if PROFILE == "smoke" else workflow.resource_settings.cores or 8
+# On a cluster it is a fixed number: SLURM refuses a job that asks for more from inside than it was submitted with.
+CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes
+THREADS = 1 if PROFILE == "smoke" else (not CLUSTER and workflow.resource_settings.cores) or 8
+
+# What a training asks a cluster for; gpus=0 is for one without. A job that has asked for a GPU must not do without.
+GPUS = int(config.get("gpus", 1))
+DEVICE = "KDLIB_DEVICE=${{KDLIB_DEVICE:-cuda}} " if CLUSTER and GPUS else ""
 
 # Everything runs in the environment that Snakemake runs in, whether that is activated or not.
 PYTHON = shlex.quote(sys.executable)
@@ -62,9 +67,19 @@ wildcard_constraints:
     name="|".join(NEEDS),
 
 
+# On a cluster these run where the command was given: compute nodes often have no network, and pages need no queue.
+localrules:
+    report,
+    data,
+    html,
+
+
+# The messages are for a cluster, where what a notebook prints goes to its job's log.
 rule report:
     input:
         [path.replace(".ipynb", ".html") for path in [*REPLICATES, COMPARED]],
+    message:
+        "the report is complete"
 
 
 rule data:
@@ -72,6 +87,8 @@ rule data:
         f"{BUILD}/data.ready",
     input:
         "kdlib/storage/cifar10.py",
+    message:
+        "the data set"
     shell:
         f"{PYTHON} -m kdlib.report choose {PROFILE} > {{output:q}}"
 
@@ -85,9 +102,15 @@ rule notebook:
         notebook="notebooks/{name}.ipynb",
     output:
         f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
+    message:
+        "{wildcards.name}, seed {wildcards.seed}"
     threads: THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=6000,
+        runtime=240,  # minutes
     shell:
-        f"{RUN} seed={{wildcards.seed}}"
+        f"{DEVICE}{RUN} seed={{wildcards.seed}}"
 
 
 rule analysis:
@@ -98,6 +121,11 @@ rule analysis:
         notebook=f"notebooks/{ANALYSIS}.ipynb",
     output:
         COMPARED,
+    message:
+        ANALYSIS
+    resources:
+        mem_mb=3000,
+        runtime=30,
     shell:
         RUN
 
@@ -107,5 +135,7 @@ rule html:
         "{path}.ipynb",
     output:
         "{path}.html",
+    message:
+        "{output}"
     shell:
         f"{PYTHON} -m nbconvert --to html --log-level ERROR {{input:q}}"

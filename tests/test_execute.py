@@ -78,11 +78,11 @@ def test_what_a_notebook_prints_goes_to_the_terminal_under_its_name(tmp_path, ca
 
 def test_a_failing_notebook_is_named_at_the_end_with_its_sentence_its_copy_and_the_traceback(tmp_path, monkeypatch):
     notebook = toy(tmp_path / "03_distill.ipynb", "raise ValueError('alpha must be a number.')")
-    copy = tmp_path / "out.ipynb"
+    output, copy = tmp_path / "out.ipynb", tmp_path / "out.unfinished.ipynb"
 
     def graph_with_that_notebook(*_, **__):
         with pytest.raises(execute.Failed):
-            execute.run(notebook, copy, 1, {"profile": "smoke", "seed": 0})
+            execute.run(notebook, output, 1, {"profile": "smoke", "seed": 0})
         return SimpleNamespace(returncode=1)
 
     monkeypatch.setattr(execute.subprocess, "run", graph_with_that_notebook)
@@ -92,7 +92,7 @@ def test_a_failing_notebook_is_named_at_the_end_with_its_sentence_its_copy_and_t
         sentence, where = str(failed.value).splitlines()
         assert sentence == "alpha must be a number."
         assert where.startswith(f"03_distill.ipynb, seed 0 failed. Its copy: {copy}; full tracebacks: ")
-        assert copy.exists()
+        assert copy.exists() and not output.exists()
 
 
 def test_time_left_follows_from_the_notebooks_that_have_run(project):

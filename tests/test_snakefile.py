@@ -45,7 +45,6 @@ def snakemake(project, *targets, config=("profile=smoke", "seeds=1"), options=()
         "--cores",
         "2",
         "--rerun-incomplete",
-        "--keep-incomplete",
         "--nolock",
     ]
     command += ["--config", *config, "--quiet", "host", "progress", "reason", "rules"]
@@ -59,7 +58,7 @@ def test_a_dying_kernel_fails_with_the_notebooks_name_and_the_rest_stays(project
     built = project / "build/smoke/seed0"
     result = snakemake(project, *(f"build/smoke/seed0/{name}.ipynb" for name in ("01_teacher", "03_distill")))
     assert result.returncode != 0
-    assert "03_distill.ipynb, seed 0 failed. Its copy: build/smoke/seed0/03_distill.ipynb" in result.stderr
+    assert "03_distill.ipynb, seed 0 failed. Its copy: build/smoke/seed0/03_distill.unfinished.ipynb" in result.stderr
     assert "process was killed" in (project / "build/smoke/failed.log").read_text("utf-8")
     assert "01_teacher says hello" in result.stdout, "what a notebook prints appears in the terminal"
     assert (built / "01_teacher.ipynb").exists()
@@ -71,6 +70,16 @@ def test_a_dying_kernel_fails_with_the_notebooks_name_and_the_rest_stays(project
 
     once_more = snakemake(project, "build/smoke/seed0/03_distill.ipynb")
     assert once_more.returncode == 0 and "mended" not in once_more.stdout
+
+
+def test_a_notebook_that_failed_is_not_taken_for_done(project):
+    write(project, "01_teacher", "from pathlib import Path\nassert Path('mended').exists(), 'not yet'\nprint('mended')")
+    target = "build/smoke/seed0/01_teacher.ipynb"
+    assert "not yet" in snakemake(project, target).stderr
+    assert not (project / target).exists() and (project / "build/smoke/seed0/01_teacher.unfinished.ipynb").exists()
+    (project / "mended").touch()
+    assert "mended" in snakemake(project, target).stdout
+    assert [path.name for path in (project / target).parent.iterdir()] == ["01_teacher.ipynb"]
 
 
 def pending(project, *names):

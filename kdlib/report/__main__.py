@@ -3,6 +3,7 @@
 python -m kdlib.report report [NAME=VALUE …]                     run all notebooks: PROFILE, SEEDS, CORES
 python -m kdlib.report run NOTEBOOK OUTPUT SEEDS [name=value …]  execute one of them with these parameters
 python -m kdlib.report choose PROFILE                            have the data at hand
+python -m kdlib.report summary PROFILE                           write index.html, print the summary table
 python -m kdlib.report publish [PROFILE]                         renew the published run: full takes one's own first
 """
 
@@ -25,7 +26,7 @@ def main(action: str = "", *words: str) -> str | None:
         if "seed" in values:
             values["seed"] = int(values["seed"])
         return execute.run(Path(notebook), Path(output), int(seeds), values)
-    if action in ("choose", "publish"):
+    if action in ("choose", "summary", "publish"):
         return getattr(publish, action)(*words)
     raise ValueError(__doc__)
 

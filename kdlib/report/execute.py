@@ -47,7 +47,7 @@ def report(options: Mapping[str, str]) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     failures.unlink(missing_ok=True)
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={profile}"]
-    command += [f"seeds={seeds}", "--rerun-incomplete", "--keep-incomplete", "--nolock"]
+    command += [f"seeds={seeds}", "--rerun-incomplete", "--nolock"]
     try:
         with log.open("w") as file:  # the graph's own messages: for those who look for them
             code = subprocess.run(command, stderr=file).returncode
@@ -77,17 +77,27 @@ def run(notebook: Path, output: Path, seeds: int, parameters: Mapping[str, str |
     """
     seed = f", seed {parameters['seed']}" if "seed" in parameters else ""
     print(f"--- {notebook.stem}{seed}{_time_left(str(parameters['profile']), seeds)}", flush=True)
+    # A notebook gets its name when it is finished, so that what a failed one leaves is not taken for done.
+    unfinished = output.with_suffix(".unfinished.ipynb")
     try:
         papermill.execute_notebook(
-            str(notebook), str(output), parameters, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout
+            str(notebook),
+            str(unfinished),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
         )
     except (PapermillExecutionError, DeadKernelError) as error:
         sentence = getattr(error, "evalue", "The notebook's process was killed, perhaps for want of memory.")
-        message = f"{sentence}\n{notebook.name}{seed} failed. Its copy: {output}; full tracebacks: {cells.error_log()}"
+        message = (
+            f"{sentence}\n{notebook.name}{seed} failed. Its copy: {unfinished}; full tracebacks: {cells.error_log()}"
+        )
         # Other notebooks may still print: `report` says it again when all have ended.
         with _failures(str(parameters["profile"])).open("a", encoding="utf-8") as file:
             file.write(f"{message}\n")
         raise Failed(message) from None
+    unfinished.replace(output)
 
 
 def _failures(profile_name: str) -> Path:

@@ -12,7 +12,7 @@ import nbformat
 from kdlib import datasets
 from kdlib.report import cells, prose, tables
 from kdlib.storage import files, runs
-from kdlib.storage.cifar10 import DataUnavailable
+from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
 from kdlib.storage.runs import NotTrained, Replicate, Results
 from kdlib.study import ANALYSIS, PUBLISHED, STUDY, Profile
 
@@ -25,7 +25,7 @@ def choose(name: str | None) -> str:
 
     Raises:
         ValueError: no such profile, or the published records, which are not run.
-        DataUnavailable: ``name`` is given, and its data cannot be had.
+        DataUnavailable: ``name`` is given, and its data cannot be had; or ``KDLIB_DATA`` is, and cannot be used.
     """
     profile = STUDY.profile(name or "quick")
     if profile.name == PUBLISHED:
@@ -33,7 +33,7 @@ def choose(name: str | None) -> str:
     try:
         datasets.load(profile.dataset)
     except DataUnavailable as error:
-        if name:
+        if name or isinstance(error, DataUnusable):
             raise
         print(f"{error}\n\n{'=' * 100}\n{cells.DIGITS}\n{'=' * 100}\n", file=sys.stderr)
         return "smoke"
