@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdlib.checks import is_number
 from kdlib.storage.runs import Run
 from kdlib.streams import torch_seed
-from kdlib.study import is_number
 
 Widths = tuple[tuple[int, ...], ...]  # output channels of the convolutions, a tuple a stage
 

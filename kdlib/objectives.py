@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from kdlib import losses, study
+from kdlib import checks, losses
 from kdlib.models import ConvNet, Regressor
 
 Losses = dict[str, Tensor]  # named scalars, "total" among them
@@ -89,7 +89,7 @@ class Distill:
     cache_targets = True
 
     def __init__(self, teacher: ConvNet, student: ConvNet, temperature: float, alpha: float):
-        study.check_distillation(temperature, alpha)
+        checks.check_distillation(temperature, alpha)
         self.teacher, self.student = teacher.requires_grad_(False).eval(), student
         self.temperature, self.alpha = temperature, alpha
         self.modules = {"model": student}

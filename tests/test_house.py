@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kdlib"
 ORDER = [
-    "note", "study", "streams", "hardware",
+    "checks", "note", "study", "streams", "hardware",
     "storage._torchvision", "storage.files", "storage.pickled", "storage.cifar10", "storage.weights", "storage.records",
     "storage.checkpoints", "storage.logits", "storage.runs",
     "datasets", "models", "losses", "objectives", "optimisers", "progress", "training", "selection",

@@ -8,12 +8,13 @@ from types import TracebackType
 from IPython import get_ipython
 from IPython.display import Markdown
 
+from kdlib.checks import nearest
 from kdlib.datasets import DATASETS
 from kdlib.report import prose
 from kdlib.storage import runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import PUBLISHED, STUDY, Profile, nearest
+from kdlib.study import PUBLISHED, STUDY, Profile
 
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
 

@@ -10,9 +10,10 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from kdlib.checks import nearest, whole_number
 from kdlib.report import cells, publish
 from kdlib.storage import runs
-from kdlib.study import STUDY, nearest, whole_number
+from kdlib.study import STUDY
 
 OPTIONS = ("PROFILE", "SEEDS", "CORES")  # of `make report`
 SET_UP = ("PYTHON", "UV", "TORCH_BACKEND")  # of the Makefile alone

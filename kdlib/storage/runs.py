@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdlib.checks import whole_number
 from kdlib.storage import files, weights
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study, whole_number
+from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study
 
 
 class NotTrained(RuntimeError):
