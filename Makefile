@@ -28,7 +28,7 @@ report: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n auto --dist worksteal tests
 	KDLIB_PROFILE=smoke $(BIN)/python -m pytest --nbval-lax notebooks/
 
 lab: $(READY)
