@@ -4,6 +4,7 @@ import ast
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from IPython import get_ipython
 from IPython.display import Markdown
@@ -28,16 +29,16 @@ def prepare() -> None:
     shell = get_ipython()
     shell.set_custom_exc((Exception,), _show_error)
     executed = shell.user_ns["In"]
-    known = {name for source in executed if source.startswith("# Change a line") for name in _assigned(source)}
-    for source in executed:
-        for name in _assigned(source) if source.startswith("# Parameters") else []:  # the cell that papermill adds
-            if name not in known:
-                raise ValueError(f"{name} is no parameter of this notebook{nearest(name, known)}")
+    known = _assigned(executed, "# Change a line")
+    for name in _assigned(executed, "# Parameters"):  # the cell that papermill adds
+        if name not in known:
+            raise ValueError(f"{name} is no parameter of this notebook{nearest(name, known)}")
 
 
-def _assigned(source: str) -> list[str]:
-    """The names to which the lines of a cell assign a value."""
-    targets = [target for line in ast.parse(source).body if isinstance(line, ast.Assign) for target in line.targets]
+def _assigned(cells: list[str], opening: str) -> list[str]:
+    """The names to which the lines of the cells with this opening assign a value."""
+    lines = [line for cell in cells if cell.startswith(opening) for line in ast.parse(cell).body]
+    targets = [target for line in lines if isinstance(line, ast.Assign) for target in line.targets]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
@@ -46,9 +47,7 @@ def error_log() -> Path:
     return runs.root() / "build" / "errors.log"
 
 
-def _show_error(
-    shell: object, kind: type, error: Exception, trace: TracebackType, tb_offset: int | None = None
-) -> None:
+def _show_error(shell: Any, kind: type, error: Exception, trace: TracebackType, tb_offset: int | None = None) -> None:
     """Show an error that kdlib raises as its sentence alone, any other in full; keep the traceback of both."""
     error_log().parent.mkdir(parents=True, exist_ok=True)
     with error_log().open("a", encoding="utf-8") as file:
@@ -62,30 +61,28 @@ def _show_error(
 
 def banner(profile: Profile) -> Markdown:
     """What kind of run a notebook shows, so that nobody takes its numbers for others."""
-    if profile.dataset == "digits":
-        return Markdown(f"> ⚠️ **{DIGITS}** (profile `{profile.name}`)")
     images = "all 50,000" if profile.train_images is None else f"{profile.train_images:,} of the 50,000"
     text = (
         f"Profile `{profile.name}`: {images} training images of CIFAR-10, {profile.teacher.epochs} epochs for the "
         f"teacher, {profile.student.epochs} for each student, {profile.hint.epochs} more for stage one."
     )
-    if profile.changes:
-        changes = ", ".join(f"{name} {value:g}" for name, value in profile.changes)
-        text += f" **Changed: {changes}**; stored under a name of its own."
-    return Markdown("> " + text)
+    changes = ", ".join(f"{name} {value:g}" for name, value in profile.changes)
+    more = f" **Changed: {changes}**; stored under a name of its own." if changes else ""
+    return _notice(profile.dataset, profile.name, text, more)
 
 
 def shown(results: Results) -> Markdown:
     """Which records the analysis shows, and which arms they lack."""
-    record = results.any_record
-    if record.identity.data["name"] == "digits":
-        text = f"⚠️ **{DIGITS}**"
-    else:
-        images, dataset = f"{record.identity.data['train_images']:,}", DATASETS[record.identity.data["name"]].title
-        text = f"{images} training images of {dataset}, {len(results.by_seed)} seed(s), profile `{record.profile}`."
-    if results.missing:
-        text += f" **Not run: {', '.join(arm.title for arm in results.missing)}.**"
-    return Markdown("> " + text)
+    record, data = results.any_record, results.any_record.identity.data
+    images = f"{data['train_images']:,} training images of {DATASETS[data['name']].title}"
+    text = f"{images}, {len(results.by_seed)} seed(s), profile `{record.profile}`."
+    missing = ", ".join(arm.title for arm in results.missing)
+    return _notice(data["name"], record.profile, text, f" **Not run: {missing}.**" if missing else "")
+
+
+def _notice(dataset: str, profile: str, text: str, more: str) -> Markdown:
+    """A quoted line, in which a warning takes the place of the text where the data are digits."""
+    return Markdown("> " + (f"⚠️ **{DIGITS}** (profile `{profile}`)" if dataset == "digits" else text) + more)
 
 
 def answer(notebook: str) -> Markdown:
@@ -100,12 +97,6 @@ def answer(notebook: str) -> Markdown:
 
 def found(notebook: str, replicate: Replicate, *new: Record) -> Markdown:
     """What the runs ``new`` of a notebook show, beside the standard runs of the same replicate."""
-    records = {}
-    for arm in replicate.study.arms:
-        try:
-            records[arm.name] = replicate.run(arm.name).record()
-        except NotTrained:
-            continue
-    records |= {replicate.study.arm(record.run).name: record for record in new}
-    results = Results(replicate.study, {replicate.seed: records})
+    told = replicate.records() | {replicate.study.arm(record.run).name: record for record in new}
+    results = Results(replicate.study, {replicate.seed: told})
     return Markdown("\n".join(f"- {sentence}" for sentence in prose.sentences(notebook, results)))

@@ -1,5 +1,6 @@
 """Running the notebooks: `make report` as a whole, and one notebook as a job of the graph."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -26,9 +27,7 @@ class Failed(RuntimeError):
 def report(options: Mapping[str, str]) -> str:
     """Run all notebooks of a profile, and return the closing summary.
 
-    Args:
-        options: ``PROFILE`` (default: quick, or smoke if CIFAR-10 is out of reach), ``SEEDS`` (how many, default 1),
-            ``CORES`` (how many, default all).
+    Of the ``options``, PROFILE is as for `publish.choose`; SEEDS (default 1) and CORES (default all) are numbers.
 
     Raises:
         ValueError: an unknown option, or a value out of range.
@@ -38,11 +37,9 @@ def report(options: Mapping[str, str]) -> str:
     for name in options:
         if name not in (*OPTIONS, *SET_UP):
             raise ValueError(f"make report has no option {name}{nearest(name, OPTIONS)}")
-    seeds, cores = (
-        value if value == default == "all" else whole_number(name, _number(value), least=1)
-        for name, default in (("SEEDS", "1"), ("CORES", "all"))
-        for value in [options.get(name, default)]
-    )
+    seeds = whole_number("SEEDS", _number(options.get("SEEDS", "1")), least=1)
+    cores = options.get("CORES", "all")
+    cores = cores if cores == "all" else whole_number("CORES", _number(cores), least=1)
     profile = publish.choose(options.get("PROFILE"))
     log, failures = runs.build_folder(profile) / "snakemake.log", _failures(profile)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -66,36 +63,24 @@ def _number(text: str) -> int | str:
 
 
 def run(notebook: Path, output: Path, seeds: int, parameters: Mapping[str, str | int]) -> None:
-    """Execute one notebook of a report; what it prints goes to the terminal.
+    """Execute one notebook, with "profile" among its ``parameters``, of a report with so many ``seeds``.
 
-    Args:
-        notebook, output: its file, and where its executed copy goes.
-        seeds: how many seeds the whole report has.
-        parameters: of the notebook; "profile" among them.
-
-    Raises:
-        Failed: it ended in an error.
+    What it prints goes to the terminal, its executed copy to ``output``. Raises ``Failed`` if it ended in an error.
     """
-    seed = f", seed {parameters['seed']}" if "seed" in parameters else ""
-    print(f"--- {notebook.stem}{seed}{_time_left(str(parameters['profile']), seeds)}", flush=True)
+    profile, seed = str(parameters["profile"]), f", seed {parameters['seed']}" if "seed" in parameters else ""
+    print(f"--- {notebook.stem}{seed}{_time_left(profile, seeds)}", flush=True)
     # A notebook gets its name when it is finished, so that what a failed one leaves is not taken for done.
     unfinished = output.with_suffix(".unfinished.ipynb")
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(unfinished),
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
+            notebook, unfinished, parameters, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout
         )
     except (PapermillExecutionError, DeadKernelError) as error:
         sentence = getattr(error, "evalue", "The notebook's process was killed, perhaps for want of memory.")
-        message = (
-            f"{sentence}\n{notebook.name}{seed} failed. Its copy: {unfinished}; full tracebacks: {cells.error_log()}"
-        )
+        where = f"Its copy: {unfinished}; full tracebacks: {cells.error_log()}"
+        message = f"{sentence}\n{notebook.name}{seed} failed. {where}"
         # Other notebooks may still print: `report` says it again when all have ended.
-        with _failures(str(parameters["profile"])).open("a", encoding="utf-8") as file:
+        with _failures(profile).open("a", encoding="utf-8") as file:
             file.write(f"{message}\n")
         raise Failed(message) from None
     unfinished.replace(output)
@@ -109,16 +94,14 @@ def _failures(profile_name: str) -> Path:
 def _time_left(profile_name: str, seeds: int) -> str:
     """About how long the rest of the report will take, from the notebooks that have run; "" before the first."""
     profile, build = STUDY.profile(profile_name), runs.build_folder(profile_name)
-    epochs = {
-        name: sum(profile.schedule(arm.stage).epochs for arm in STUDY.arms if arm.notebook == name)
-        for name in STUDY.notebooks
-    }
+    epochs = dict.fromkeys(STUDY.notebooks, 0)
+    for arm in STUDY.arms:
+        epochs[arm.notebook] += profile.schedule(arm.stage).epochs
     done, seconds = 0, 0.0
-    for seed in range(seeds):
-        for name in STUDY.notebooks:
-            path = build / f"seed{seed}" / f"{name}.ipynb"
-            duration = json.loads(path.read_text("utf-8"))["metadata"]["papermill"]["duration"] if path.exists() else 0
-            if duration:  # it is None while the notebook runs
-                done, seconds = done + epochs[name], seconds + duration
+    for seed, name in itertools.product(range(seeds), STUDY.notebooks):
+        path = build / f"seed{seed}" / f"{name}.ipynb"
+        if path.exists():
+            done += epochs[name]
+            seconds += json.loads(path.read_text("utf-8"))["metadata"]["papermill"]["duration"]
     left = seeds * sum(epochs.values()) - done
     return f" (about {max(1, round(left * seconds / done / 60))} min left in all)" if done and left else ""

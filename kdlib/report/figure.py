@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -26,20 +25,13 @@ DOTS_PER_INCH = 200  # of saved pictures
 MANY = 20  # classes: of more, a picture has no room for numbers or for all names
 
 _LOOK = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": BAND,
-}
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": BAND,
+}  # fmt: skip
 
 
 def save(figure: Figure, folder: Path, name: str) -> Figure:
-    """Write ``figure`` as PNG into ``folder``, atomically; return it, to be shown.
-
-    Raises:
-        StorageError: the disk is full or the folder cannot be written.
-    """
+    """Write ``figure`` as PNG into ``folder``; return it, to be shown. Raises ``StorageError`` as `write_bytes`."""
     content = io.BytesIO()
     # Without matplotlib's version in it, the same records give the same file for longer.
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
@@ -78,9 +70,3 @@ def log_losses(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
-
-
-def running_mean(values: list[float]) -> tuple[int, pd.Series]:
-    """A window of steps that suits the number of values, and their centred running mean over it."""
-    window = max(5, len(values) // 50)
-    return window, pd.Series(values).rolling(window, center=True, min_periods=1).mean()

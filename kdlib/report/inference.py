@@ -17,18 +17,13 @@ from kdlib.storage.runs import Results
 from kdlib.study import GAP, Contrast
 
 CONFIDENCE = 0.95  # of every interval
+_Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))  # half widths of Wald's intervals, in standard errors
 
 Verdict = Literal["gap", "no gap", "undecided", "one seed: none"]
 
 
 class Estimate(NamedTuple):
-    """A mean with its 95 % interval.
-
-    Attributes:
-        mean: the estimate.
-        half_width: of the interval; nan where there is none.
-        n: how many seeds or test images the interval is over. source: which of the two.
-    """
+    """A mean, and the half width of its 95 % interval over ``n`` seeds or test images; nan where there is none."""
 
     mean: float
     half_width: float
@@ -70,7 +65,7 @@ def accuracy(results: Results, arm: str) -> Estimate:
     if estimate.n > 1:
         return estimate
     n, share = len(results.records(arm)[0].labels), estimate.mean / 100
-    return Estimate(estimate.mean, 100 * _normal() * np.sqrt(share * (1 - share) / n), n, "test images")
+    return Estimate(estimate.mean, 100 * _Z * np.sqrt(share * (1 - share) / n), n, "test images")
 
 
 def difference(results: Results, contrast: Contrast) -> Estimate:
@@ -80,16 +75,13 @@ def difference(results: Results, contrast: Contrast) -> Estimate:
     (b + c − (b − c)² / n) / n², where b and c are the images that only one of the two classifies correctly
     (Agresti, *Categorical Data Analysis*, section on comparing dependent proportions).
     """
-    pairs = [
-        (results.by_seed[seed][contrast.first], results.by_seed[seed][contrast.second])
-        for seed in results.seeds(contrast.first, contrast.second)
-    ]
+    pairs = results.together(contrast.first, contrast.second)
     if len(pairs) > 1:
         return interval([measures.accuracy(first) - measures.accuracy(second) for first, second in pairs])
     ((first, second),) = pairs
     b, c = measures.discordant(first, second)
     n = len(first.labels)
-    half_width = _normal() * np.sqrt(b + c - (b - c) ** 2 / n) / n
+    half_width = _Z * np.sqrt(b + c - (b - c) ** 2 / n) / n
     return Estimate(100 * (b - c) / n, float(100 * half_width), n, "test images")
 
 
@@ -109,10 +101,6 @@ def available(results: Results, contrasts: Sequence[Contrast]) -> list[Contrast]
     return [contrast for contrast in contrasts if results.seeds(contrast.first, contrast.second)]
 
 
-def signed(value: float) -> str:
-    """A difference with its sign and two decimals, e.g. "+1.31" or "−0.40"."""
-    return f"{value:+z.2f}".replace("-", "−")
-
-
-def _normal() -> float:
-    return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+def signed(value: float, digits: str = "+z.2f") -> str:
+    """A number with a proper minus sign; as a difference, e.g. "+1.31" or "−0.40", unless ``digits`` says otherwise."""
+    return f"{value:{digits}}".replace("-", "−")

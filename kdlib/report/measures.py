@@ -1,7 +1,8 @@
 """What is measured of one record, or of two of the same seed: accuracies, curves, confusions.
 
 Accuracies are percentages of the test split ("validation" in the note) after the final epoch, without checkpoint
-selection; differences between them are percentage points.
+selection; differences between them are percentage points. What pairs two records raises ``ValueError`` if they are not
+of the same test images.
 """
 
 from collections.abc import Callable
@@ -117,39 +118,21 @@ def confused_pairs(record: Record) -> pd.DataFrame:
     """
     counts = confusion(record)
     wrong = counts.to_numpy().sum() - np.trace(counts)
-    rows = {
-        f"{a} – {b}": {
-            "errors": counts.loc[a, b] + counts.loc[b, a],
-            "first as second": counts.loc[a, b],
-            "second as first": counts.loc[b, a],
-        }
-        for a, b in combinations(record.names, 2)
-    }
-    pairs = pd.DataFrame.from_dict(rows, orient="index")
+    both_ways = {f"{a} – {b}": (counts.loc[a, b], counts.loc[b, a]) for a, b in combinations(record.names, 2)}
+    pairs = pd.DataFrame.from_dict(both_ways, orient="index", columns=["first as second", "second as first"])
+    pairs.insert(0, "errors", pairs.sum(axis=1))
     pairs["share of all errors (%)"] = (100 * pairs["errors"] / max(wrong, 1)).round(1)
     return pairs.sort_values("errors", ascending=False, kind="stable")
 
 
 def agreement(first: Record, second: Record) -> float:
-    """Percent of the test images that both records put into the same class, right or wrong.
-
-    Raises:
-        ValueError: the records are not of the same test images.
-    """
+    """Percent of the test images that both records put into the same class, right or wrong."""
     check_same_images(first, second)
     return 100 * float(np.mean(np.array(first.predictions) == np.array(second.predictions)))
 
 
 def discordant(first: Record, second: Record, of_class: int | None = None) -> tuple[int, int]:
-    """How many test images only ``first``, and only ``second``, classifies correctly.
-
-    Args:
-        first, second: the records.
-        of_class: number of the class whose images are counted; None for all.
-
-    Raises:
-        ValueError: the records are not of the same test images.
-    """
+    """How many test images (of class number ``of_class``) only ``first``, and only ``second``, classifies correctly."""
     check_same_images(first, second)
     labels = np.array(first.labels)
     right, other = np.array(first.predictions) == labels, np.array(second.predictions) == labels
@@ -165,6 +148,6 @@ def mcnemar(first: Record, second: Record, of_class: int | None = None) -> float
 
 
 def check_same_images(first: Record, second: Record) -> None:
-    """Raise ``ValueError`` if two records are not of the same test images."""
+    """Refuse to pair two records that are not of the same test images."""
     if first.labels != second.labels:
         raise ValueError(f"{first.run} and {second.run} were not tested on the same images: they cannot be paired.")

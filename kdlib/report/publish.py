@@ -1,6 +1,5 @@
 """Around the notebooks: the choice of a profile, the summary at the end, and publishing."""
 
-import html
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from kdlib.report import cells, prose, tables
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import ANALYSIS, PUBLISHED, STUDY, Profile
+from kdlib.study import ANALYSIS, PUBLISHED, STUDY
 
 START, END = "<!-- results: written by make publish -->", "<!-- end of results -->"
 READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
@@ -46,56 +45,35 @@ def summary(profile_name: str) -> str:
     Of the profile full it ends with the own accuracies beside the published ones.
     """
     profile = STUDY.profile(profile_name)
-    results = runs.load_all(profile)
+    results, folder, home = runs.load_all(profile), runs.build_folder(profile.name), runs.root()
     table = tables.summary(results)
-    folder = runs.build_folder(profile.name)
-    files.write_bytes(folder / "index.html", _index(profile, results).encode())
-    lines = [cells.DIGITS, ""] if profile.dataset == "digits" else []
+    notice = cells.DIGITS if profile.dataset == "digits" else ""
     seeds = f"Profile {profile.name}, {len(results.by_seed)} seed(s)"
-    for level, title in (("here", seeds), ("note", "The note")):
-        lines += [title, table.xs(level, axis=1, level=1).to_string(), ""]
+    page = prose.fill(
+        "index",
+        "html",
+        profile=profile.name,
+        seeds=seeds,
+        notice=notice,
+        table=table.to_html(),
+        sentences=prose.sentences(ANALYSIS, results),
+        pages=sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/0*.html")),
+    )
+    files.write_bytes(folder / "index.html", page.encode())
+    here, note = (table.xs(level, axis=1, level=1).to_string() for level in ("here", "note"))
+    parts = [*([notice] if notice else []), f"{seeds}\n{here}", f"The note\n{note}"]
     if profile.name == "full":
         try:
-            published = runs.load_all(STUDY.profile(PUBLISHED))
-            lines += ["Yours beside the published run", tables.beside(results, published).to_string(), ""]
+            beside = tables.beside(results, runs.load_all(STUDY.profile(PUBLISHED)))
+            parts.append(f"Yours beside the published run\n{beside.to_string()}")
         except NotTrained:
-            lines += ["There is no published run to compare with.", ""]
-    home = runs.root()
-    return "\n".join(
-        [
-            *lines,
-            f"Notebooks  {folder.relative_to(home)}/index.html",
-            f"Figures    {folder.relative_to(home)}/figures/",
-            f"Records    {runs.results_folder(profile.name).relative_to(home)}/",
-        ]
+            parts.append("There is no published run to compare with.")
+    parts.append(
+        f"Notebooks  {folder.relative_to(home)}/index.html\n"
+        f"Figures    {folder.relative_to(home)}/figures/\n"
+        f"Records    {runs.results_folder(profile.name).relative_to(home)}/"
     )
-
-
-def _index(profile: Profile, results: Results) -> str:
-    folder = runs.build_folder(profile.name)
-    pages = sorted(path.relative_to(folder) for path in folder.glob("**/0*.html"))
-    links = "\n".join(f'<li><a href="{page}">{html.escape(str(page.with_suffix("")))}</a></li>' for page in pages)
-    told = "\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in prose.sentences(ANALYSIS, results))
-    notice = f"<p><strong>{cells.DIGITS}</strong></p>" if profile.dataset == "digits" else ""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<title>FitNets in two stages: profile {profile.name}</title>
-<style>
-body {{ font: 16px/1.5 sans-serif; max-width: 80em; margin: 2em auto; padding: 0 1em }}
-table {{ border-collapse: collapse; font-size: 85% }}
-td, th {{ border: 1px solid #ccc; padding: .3em .5em; text-align: right }}
-</style>
-<h1>FitNets in two stages</h1>
-{notice}
-<p>Profile {profile.name}, {len(results.by_seed)} seed(s). "here" is this run, "note" the note it reproduces.</p>
-{tables.summary(results).to_html()}
-<h2>What this run found</h2>
-<ul>{told}</ul>
-<h2>Executed notebooks</h2>
-<ul>{links}</ul>
-</html>
-"""
+    return "\n\n".join(parts)
 
 
 def publish(profile_name: str | None = None) -> None:
@@ -113,7 +91,10 @@ def publish(profile_name: str | None = None) -> None:
         raise ValueError(f"Only the profile full can be published, not {profile_name}.")
     home = runs.root()
     if profile_name:
-        _check_complete(runs.load_all(STUDY.profile(profile_name), including=0).only(0))
+        missing = runs.load_all(STUDY.profile(profile_name), including=0).only(0).missing
+        if missing:
+            names = ", ".join(arm.name for arm in missing)
+            raise NotTrained(f"Seed 0 has no record of {names}: run make report PROFILE=full first.")
         build = runs.build_folder(profile_name)
         executed = {name: build / "seed0" / f"{name}.ipynb" for name in STUDY.notebooks}
         _take_outputs(executed)
@@ -130,26 +111,18 @@ def publish(profile_name: str | None = None) -> None:
         files.write_bytes(home / "figures" / picture.name, picture.read_bytes())
     seconds = training_seconds(results)
     for name, language in READMES.items():
-        path = home / name
-        text = update(path.read_text("utf-8"), prose.readme(results, language, seconds))
-        files.write_bytes(path, text.encode())
-
-
-def _check_complete(results: Results) -> None:
-    if results.missing:
-        names = ", ".join(arm.name for arm in results.missing)
-        raise NotTrained(f"Seed 0 has no record of {names}: run make report PROFILE=full first.")
+        text = update((home / name).read_text("utf-8"), prose.readme(results, language, seconds))
+        files.write_bytes(home / name, text.encode())
 
 
 def _published_files(folder: Path) -> list[Path]:
     """Records of all seeds with their timings, and the weights of seed 0; no variants."""
-    paths = [path for suffix in ("json", "npz") for path in folder.glob(f"seed*/**/*.{suffix}")]
-    return [path for path in [*paths, *folder.glob("seed0/*.safetensors")] if "-" not in path.name]
+    patterns = ("seed*/**/*.json", "seed*/**/*.npz", "seed0/*.safetensors")
+    return [path for pattern in patterns for path in folder.glob(pattern) if "-" not in path.name]
 
 
 def _replace(folder: Path, new: Iterable[Path], base: Path) -> None:
     """Make ``folder`` hold the files ``new``, at the same places as below ``base``, and no others."""
-    new = list(new)
     shutil.rmtree(folder, ignore_errors=True)
     for path in new:
         files.write_bytes(folder / path.relative_to(base), path.read_bytes())

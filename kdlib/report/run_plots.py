@@ -4,8 +4,10 @@ A model has the same colour in every picture, that of its arm in `study`.
 """
 
 import re
+from collections.abc import Callable, Iterable
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -50,52 +52,39 @@ def four_plots(record: Record) -> Figure:
 
 def losses_by_epoch(record: Record) -> Figure:
     """Total, soft and hard loss of a distilled student after each epoch, in training and validation."""
-    picture, axes = _new(record, "losses after each epoch", 1, 3, 3.8)
-    for panel, (loss, title) in zip(axes, _loss_titles(record).items(), strict=True):
-        for split in SPLITS:
-            _by_epoch(panel, record, split, getattr(record, split)[loss])
-        panel.set_title(title)
-        figure.log_losses(panel)
-        panel.legend()
-    return picture
+    return _three_losses(record, "losses after each epoch", _by_epoch)
 
 
 def losses_by_step(record: Record) -> Figure:
     """Total, soft and hard loss of a distilled student on every training batch, with a running mean."""
-    picture, axes = _new(record, "losses at each training step", 1, 3, 3.8)
-    for panel, (loss, title) in zip(axes, _loss_titles(record).items(), strict=True):
-        _by_step(panel, record, loss)
-        panel.set_title(title)
-        figure.log_losses(panel)
-    return picture
+    return _three_losses(record, "losses at each training step", _by_step)
 
 
 def hint(record: Record) -> Figure:
     """Stage one: hint loss per step and per epoch, and the explained variance R² per epoch."""
-    picture, (by_step, by_epoch, variance) = _new(record, "learning to predict the teacher's hint", 1, 3, 3.8)
-    _hint_losses(by_step, by_epoch, record)
+    picture, (*losses, variance) = _new(record, "learning to predict the teacher's hint", 1, 3, 3.8)
+    _hint_losses(losses, record)
     for split in SPLITS:
-        _by_epoch(variance, record, split, measures.explained(record, split))
+        _curve(variance, record, split, measures.explained(record, split))
     variance.axhline(0, color=figure.GREY, linewidth=1)
     variance.set(ylabel="R²", ylim=(min(-0.05, variance.get_ylim()[0]), 1))
     variance.legend()
-    variance.set_title("explained variance")
-    _mark_explained(variance, record)
+    _title_with_r2(variance, "explained variance", record)
     return picture
 
 
 def six_plots(stage_one: Record, stage_two: Record) -> Figure:
     """The note's six plots: hint loss per step and per epoch, then stage two's losses and accuracies."""
     picture, axes = _new(stage_two, "stage one (left) and stage two", 2, 3, 6)
-    _hint_losses(*axes[:, 0], stage_one)
-    _mark_explained(axes[1, 0], stage_one)
+    _hint_losses(axes[:, 0], stage_one)
+    _title_with_r2(axes[1, 0], "hint loss after each epoch", stage_one)
     _losses_and_accuracies(axes[:, 1:], stage_two)
     return picture
 
 
 def per_class(record: Record) -> Figure:
     """Bars of each class's accuracy, and the accuracy over all classes."""
-    picture, axes = _new(record, "accuracy of each class", height=4)
+    picture, axes = _new(record, "accuracy of each class")
     values, overall = measures.per_class(record), measures.accuracy(record)
     bars = axes.bar(values.index, values, color=_colour(record), alpha=0.7)
     if len(values) <= figure.MANY:
@@ -112,62 +101,72 @@ def per_class(record: Record) -> Figure:
 # Parts of pictures
 
 
-def _new(record: Record, title: str, rows: int = 1, columns: int = 1, height: float = 4.0) -> tuple[Figure, np.ndarray]:
+def _new(record: Record, title: str, *layout: float) -> tuple[Figure, np.ndarray]:
     title = f"{display_name(record).capitalize()}: {title}"
     details = f"profile {record.profile}, seed {record.identity.seed}"
-    return figure.new(title, record.identity.data["name"], details, rows, columns, height)
+    return figure.new(title, record.identity.data["name"], details, *layout)
 
 
 def _colour(record: Record) -> str:
     return STUDY.arm(record.run).colour
 
 
-def _by_epoch(axes: Axes, record: Record, split: str, values: list[float]) -> None:
+def _curve(axes: Axes, record: Record, split: str, values: list[float]) -> None:
     epochs = range(1, len(values) + 1)
     axes.plot(epochs, values, STYLES[split], color=_colour(record), marker=".", label=SPLITS[split])
     figure.label_epochs(axes)
 
 
+def _by_epoch(axes: Axes, record: Record, loss: str) -> None:
+    for split in SPLITS:
+        _curve(axes, record, split, getattr(record, split)[loss])
+    axes.legend()
+
+
 def _by_step(axes: Axes, record: Record, loss: str) -> None:
-    window, mean = figure.running_mean(record.steps[loss])
-    axes.plot(record.steps[loss], color=_colour(record), alpha=0.3, linewidth=0.8, label="each step")
+    """Draw a loss at each step, and its centred running mean over a window that suits their number."""
+    values = pd.Series(record.steps[loss])
+    window = max(5, len(values) // 50)
+    axes.plot(values, color=_colour(record), alpha=0.3, linewidth=0.8, label="each step")
+    mean = values.rolling(window, center=True, min_periods=1).mean()
     axes.plot(mean, color=_colour(record), label=f"mean of {window} steps")
     axes.set_xlabel("step")
     axes.legend()
+
+
+def _three_losses(record: Record, title: str, draw: Callable[[Axes, Record, str], None]) -> Figure:
+    picture, axes = _new(record, title, 1, 3, 3.8)
+    alpha, temperature = record.identity.objective["alpha"], record.identity.objective["temperature"]
+    titles = {
+        "total": f"total: {alpha:g} · soft + {1 - alpha:g} · hard",
+        "soft": f"soft: T² · KL(teacher ‖ student), T = {temperature:g}",
+        "hard": "hard: cross-entropy",
+    }
+    for panel, loss in zip(axes, titles, strict=True):
+        draw(panel, record, loss)
+        panel.set_title(titles[loss])
+        figure.log_losses(panel)
+    return picture
 
 
 def _losses_and_accuracies(axes: np.ndarray, record: Record) -> None:
     """Losses in the upper and accuracies in the lower row, training on the left of each."""
     for row, (curve, quantity) in zip(axes, (("total", LOSS), ("accuracy", ACCURACY)), strict=True):
         for panel, split in zip(row, SPLITS, strict=True):
-            _by_epoch(panel, record, split, getattr(record, split)[curve])
+            _curve(panel, record, split, getattr(record, split)[curve])
             panel.set(title=f"{SPLITS[split]} {quantity.split()[0]}", ylabel=quantity)
         row[1].sharey(row[0])
 
 
-def _hint_losses(by_step: Axes, by_epoch: Axes, record: Record) -> None:
-    _by_step(by_step, record, "total")
-    for split in SPLITS:
-        _by_epoch(by_epoch, record, split, getattr(record, split)["total"])
-    by_epoch.legend()
-    by_step.set_title("hint loss at each step")
-    by_epoch.set_title("hint loss after each epoch")
-    for panel in (by_step, by_epoch):
-        panel.set_ylabel("hint loss (s.d.² of the hint)")
+def _hint_losses(panels: Iterable[Axes], record: Record) -> None:
+    for panel, draw, when in zip(panels, (_by_step, _by_epoch), ("at each step", "after each epoch"), strict=True):
+        draw(panel, record, "total")
+        panel.set(title=f"hint loss {when}", ylabel="hint loss (s.d.² of the hint)")
 
 
-def _mark_explained(axes: Axes, record: Record) -> None:
-    """Add to the title how much of the hint stage one explains; in red if that is next to nothing."""
-    r2 = measures.explained(record, "test")[-1]
+def _title_with_r2(axes: Axes, title: str, record: Record) -> None:
+    """Say in the title how much of the hint stage one explains; in red if that is next to nothing."""
+    r2 = measures.final_explained(record)
     little = r2 < measures.LITTLE
-    text = f"R² = {r2:.2f}" + (": almost nothing" if little else " at the end")
-    axes.set_title(f"{axes.get_title()}\n{text}", color=figure.RED if little else "black")
-
-
-def _loss_titles(record: Record) -> dict[str, str]:
-    alpha, temperature = record.identity.objective["alpha"], record.identity.objective["temperature"]
-    return {
-        "total": f"total: {alpha:g} · soft + {1 - alpha:g} · hard",
-        "soft": f"soft: T² · KL(teacher ‖ student), T = {temperature:g}",
-        "hard": "hard: cross-entropy",
-    }
+    ending = ": almost nothing" if little else " at the end"
+    axes.set_title(f"{title}\nR² = {r2:.2f}{ending}", color=figure.RED if little else "black")

@@ -4,6 +4,7 @@ An arm that was not run is named at the foot.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,6 @@ from kdlib.report import figure, inference, measures, tables
 from kdlib.report.figure import BAND, GREY, MANY, SPLITS, STYLES
 from kdlib.report.inference import Estimate, signed
 from kdlib.report.run_plots import ACCURACY
-from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
 from kdlib.study import GAP, Arm
 
@@ -28,14 +28,15 @@ _ERRORS = "share of the true class (%)"
 
 def accuracy_curves(results: Results) -> Figure:
     """Test accuracy of all models: over the epochs, and where they end, beside the note's figures for CIFAR-10."""
-    models = sorted(results.models, key=lambda arm: inference.accuracy(results, arm.name).mean)
+    estimates = {arm: inference.accuracy(results, arm.name) for arm in results.models}
+    models = sorted(estimates, key=lambda arm: estimates[arm].mean)
     height = max(5.0, 0.7 * len(models) + 1.5)
     picture, (curves, ends) = _new(results, "Accuracy on the validation images", 1, 2, height, width_ratios=[3, 2])
     # The note's figures are of CIFAR-10; beside those of digits they would mislead.
     comparable = results.any_record.identity.data["name"] == "cifar10"
     notes = results.study.note.figures.get("validation accuracy, best epoch", {}) if comparable else {}
-    estimates = [inference.accuracy(results, arm.name) for arm in models]
-    for row, (arm, final) in enumerate(zip(models, estimates, strict=True)):
+    for row, arm in enumerate(models):
+        final = estimates[arm]
         _mean_and_range(curves, arm, [record.test["accuracy"] for record in results.records(arm.name)])
         look = {"color": arm.colour, "markersize": 8}
         ends.errorbar(final.mean, row, xerr=final.half_width, fmt="o", capsize=4, **look)
@@ -44,14 +45,15 @@ def accuracy_curves(results: Results) -> Figure:
         ends.annotate(final.text(2, " %"), (final.mean, row), (0, 9), textcoords="offset points", ha="center")
     # The models part late: the first quarter of the epochs may begin below the frame.
     later = [line.get_ydata()[len(line.get_ydata()) // 4 :].min() for line in curves.lines]
-    curves.set(title=f"after each epoch{_mean_of(results)}", ylabel=ACCURACY, ylim=(min(later) - 1, None))
+    title = "after each epoch" + _of_seeds(results, " (mean and range of {} seeds)")
+    curves.set(title=title, ylabel=ACCURACY, ylim=(min(later) - 1, None))
     curves.legend(reverse=True)
-    ends.plot([], [], "o", color=GREY, label=f"here, with 95 % interval\nover {_over(estimates)}")
+    ends.plot([], [], "o", color=GREY, label=f"here, with 95 % interval\nover {_over(map(estimates.get, models))}")
     if notes:
         ends.plot([], [], "D", color=GREY, fillstyle="none", label="the note (best epoch)")
     ends.legend(loc="lower right")
-    mean = f"\n(mean of {_seeds(results)} seeds)" if len(results.by_seed) > 1 else ""
-    ends.set(title=f"after the final epoch{mean}", xlabel=ACCURACY, ylim=(-1.7, len(models) - 0.4))
+    title = "after the final epoch" + _of_seeds(results, "\n(mean of {} seeds)")
+    ends.set(title=title, xlabel=ACCURACY, ylim=(-1.7, len(models) - 0.4))
     ends.set_yticks(range(len(models)), [arm.title for arm in models])
     ends.margins(x=0.25)
     return picture
@@ -67,11 +69,11 @@ def loss_curves(results: Results) -> Figure:
         for panel, split in zip(row, SPLITS, strict=True):
             for arm in results.models:
                 curves = [getattr(record, split) for record in results.records(arm.name)]
-                if "soft" in curves[0]:
-                    _mean_and_range(panel, arm, [curve[loss] for curve in curves], STYLES[split])
-                elif loss == "hard":  # of a training on labels alone, it is the whole loss
-                    _mean_and_range(panel, arm, [curve["total"] for curve in curves], STYLES[split])
-            panel.set_title(f"{SPLITS[split]}: {loss} loss{_mean_of(results)}")
+                labels_alone = "hard" not in curves[0]  # then the hard loss is the whole, and there is no soft one
+                if loss == "hard" or not labels_alone:
+                    values = [curve["total" if labels_alone else loss] for curve in curves]
+                    _mean_and_range(panel, arm, values, STYLES[split])
+            panel.set_title(f"{SPLITS[split]}: {loss} loss" + _of_seeds(results, " (mean and range of {} seeds)"))
             figure.log_losses(panel)
         if row[1].lines:
             row[1].legend()
@@ -81,8 +83,8 @@ def loss_curves(results: Results) -> Figure:
 def differences(results: Results) -> Figure:
     """The paired differences in test accuracy with their 95 % intervals, and the band of the 0.8-point rule."""
     contrasts = inference.available(results, results.study.contrasts)
-    height = 0.45 * len(contrasts) + 1.5
-    picture, axes = _new(results, "Differences in validation accuracy, with 95 % intervals", height=height)
+    title = "Differences in validation accuracy, with 95 % intervals"
+    picture, axes = _new(results, title, height=0.45 * len(contrasts) + 1.5)
     axes.axvspan(-GAP, GAP, color=BAND)
     axes.set_title(f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap")
     axes.axvline(0, color=GREY, linewidth=1)
@@ -106,10 +108,10 @@ def confusions(results: Results, seed: int) -> Figure:
     """Confusion matrices of all models of one seed, on one colour scale."""
     models = tables.models_of(results, seed)
     rows = len(models) // 3 + 1
-    picture, axes = _new(
-        results.only(seed), "What is misclassified as what (bold: correct)", rows, 3, 3.7 * rows, squeeze=False
-    )
-    shares = {arm: _shares(record) for arm, record in models.items()}
+    title = "What is misclassified as what (bold: correct)"
+    picture, axes = _new(results.only(seed), title, rows, 3, 3.7 * rows, squeeze=False)
+    counts = {arm: measures.confusion(record) for arm, record in models.items()}
+    shares = {arm: 100 * table.div(table.sum(axis=1), axis=0) for arm, table in counts.items()}  # of the true class
     highest = max((table - np.diag(np.diag(table))).to_numpy().max() for table in shares.values()) or 1.0
     *panels, spare = axes.flat
     for panel, arm in zip(panels, models, strict=False):
@@ -162,25 +164,19 @@ def reliability(results: Results, seed: int) -> Figure:
 # Parts of pictures
 
 
-def _new(
-    results: Results, title: str, rows: int = 1, columns: int = 1, height: float = 4.0, **options: object
-) -> tuple[Figure, np.ndarray]:
+def _new(results: Results, title: str, *layout: float, **options: Any) -> tuple[Figure, np.ndarray]:
     record, seeds = results.any_record, list(results.by_seed)
     details = [f"profile {record.profile}", f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
     if results.missing:
         details.append("not run: " + ", ".join(arm.title for arm in results.missing))
-    dataset = record.identity.data["name"]
-    return figure.new(title, dataset, ", ".join(details), rows, columns, height, **options)
+    return figure.new(title, record.identity.data["name"], ", ".join(details), *layout, **options)
 
 
-def _mean_of(results: Results) -> str:
-    return f" (mean and range of {_seeds(results)} seeds)" if len(results.by_seed) > 1 else ""
-
-
-def _seeds(results: Results) -> str:
-    """How many seeds the models have: "3", or "2 to 3" where they differ in that."""
+def _of_seeds(results: Results, text: str) -> str:
+    """``text`` with the number of seeds in it: "3", or "2 to 3" where the models differ; nothing for a single seed."""
     counts = sorted({len(results.seeds(arm.name)) for arm in results.models})
-    return " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    numbers = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    return text.format(numbers) if len(results.by_seed) > 1 else ""
 
 
 def _over(estimates: Iterable[Estimate]) -> str:
@@ -198,12 +194,6 @@ def _mean_and_range(axes: Axes, arm: Arm, values: Iterable[list[float]], style: 
     figure.label_epochs(axes)
 
 
-def _shares(record: Record) -> pd.DataFrame:
-    """The confusion matrix in percent of each true class (row)."""
-    counts = measures.confusion(record)
-    return 100 * counts.div(counts.sum(axis=1), axis=0)
-
-
 def _confusion(axes: Axes, shares: pd.DataFrame, highest: float) -> QuadMesh:
     """Draw a confusion matrix whose colours show the errors alone: correct predictions would outshine them.
 
@@ -217,8 +207,7 @@ def _confusion(axes: Axes, shares: pd.DataFrame, highest: float) -> QuadMesh:
     for number in range(len(shares) if few else 0):
         axes.text(number + 0.5, number + 0.5, texts.iloc[number, number], ha="center", va="center", weight="bold")
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.tick_params(length=0)
-    axes.tick_params("x", rotation=90)
-    axes.tick_params("y", rotation=0)
+    axes.tick_params("x", length=0, rotation=90)
+    axes.tick_params("y", length=0, rotation=0)
     axes.grid(False)
     return axes.collections[0]

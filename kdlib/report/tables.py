@@ -3,6 +3,8 @@
 An arm that was not run is named and left empty; contrasts and conclusions about it are left out.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -23,6 +25,11 @@ ROWS = {
     "soft loss": (3, ""),
     "hard loss": (3, ""),
     "parameters": (0, ""),
+}
+_OF_THE_MODEL = {
+    "loss": measures.final_loss("total"),
+    "training accuracy": measures.training_accuracy,
+    "validation accuracy, best epoch": measures.best,
 }
 _OF_STAGE_ONE = {
     "fit (hint) loss": measures.final_loss("total"),
@@ -49,28 +56,20 @@ def summary(results: Results) -> pd.DataFrame:
 
 
 def _cells(results: Results, arm: Arm) -> dict[str, str]:
+    """{row: text} of the rows that a model has."""
     record = results.records(arm.name)[0]
-    estimates = {
-        "loss": inference.over_seeds(results, arm.name, measures.final_loss("total")),
-        "training accuracy": inference.over_seeds(results, arm.name, measures.training_accuracy),
-        "validation accuracy, final epoch": inference.accuracy(results, arm.name),
-        "validation accuracy, best epoch": inference.over_seeds(results, arm.name, measures.best),
+    losses = {f"{name} loss": measures.final_loss(name) for name in ("soft", "hard") if name in record.train}
+    sources = [(arm.name, _OF_THE_MODEL | losses)]
+    sources += [(need, _OF_STAGE_ONE) for need in arm.needs if results.study.arm(need).stage == "stage one"]
+    cells = {
+        row: inference.over_seeds(results, run, measure).text(*ROWS[row]) if results.seeds(run) else NOT_RUN
+        for run, rows in sources
+        for row, measure in rows.items()
     }
-    for name in ("soft", "hard"):
-        if name in record.train:
-            estimates[f"{name} loss"] = inference.over_seeds(results, arm.name, measures.final_loss(name))
-    cells = {row: estimate.text(*ROWS[row]) for row, estimate in estimates.items()}
-    for need in arm.needs:
-        if results.study.arm(need).stage == "stage one":
-            for row, measure in _OF_STAGE_ONE.items():
-                run = bool(results.seeds(need))
-                cells[row] = inference.over_seeds(results, need, measure).text(*ROWS[row]) if run else NOT_RUN
-    return cells | {"parameters": _short(record.parameters)}
-
-
-def _short(count: int) -> str:
-    """As the note writes numbers of parameters: "1.35 M", "306 k"."""
-    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
+    cells["validation accuracy, final epoch"] = inference.accuracy(results, arm.name).text(2, " %")
+    count = record.parameters  # written as the note does: "1.35 M", "306 k"
+    cells["parameters"] = f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
+    return cells
 
 
 def contrasts(results: Results, seed: int) -> pd.DataFrame:
@@ -104,15 +103,11 @@ def dynamics(results: Results) -> pd.DataFrame:
         "swing of the loss (nats)": (measures.swing, 3),
         "train–test gap (points)": (measures.train_test_gap, 2),
     }
-    return pd.DataFrame(
-        {
-            column: {
-                arm.title: round(inference.over_seeds(results, arm.name, measure).mean, decimals)
-                for arm in results.models
-            }
-            for column, (measure, decimals) in columns.items()
-        }
-    )
+    means = {
+        column: [round(inference.over_seeds(results, arm.name, measure).mean, decimals) for arm in results.models]
+        for column, (measure, decimals) in columns.items()
+    }
+    return pd.DataFrame(means, index=[arm.title for arm in results.models])
 
 
 def conclusions(results: Results) -> pd.DataFrame:
@@ -124,40 +119,28 @@ def conclusions(results: Results) -> pd.DataFrame:
     """
     rows = []
     for claim in results.study.note.claims:
-        seeds = results.seeds(claim.first, claim.second)
-        if not seeds:
+        arms, (measure, digits) = (claim.first, claim.second), measures.CLAIMED[claim.measure]
+        pairs = [[measure(record) for record in pair] for pair in results.together(*arms)]
+        if not pairs:
             continue
-        measure, digits = measures.CLAIMED[claim.measure]
-        pairs = [tuple(measure(results.by_seed[seed][arm]) for arm in (claim.first, claim.second)) for seed in seeds]
         if measure is measures.accuracy:  # of these the note only says that the first is higher
-            estimate = inference.difference(results, Contrast(claim.first, claim.second))
+            estimate = inference.difference(results, Contrast(*arms))
             agree = [estimate.low > 0, estimate.high > 0]
         else:
             agree = [_relation(pair, digits, claim.sign) == claim.sign for pair in pairs]
-        mean = tuple(np.mean(pairs, axis=0))
-        one, other = (_printed(value, digits) for value in mean)
-        titles = (results.study.arm(arm).title for arm in (claim.first, claim.second))
-        rows.append(
-            {
-                "measure": claim.measure,
-                "the note": f" {claim.sign} ".join(titles),
-                "here": f"{one} {_relation(mean, digits, claim.sign)} {other}",
-                "holds": "yes" if all(agree) else "undecided" if any(agree) else "no",
-            }
-        )
+        mean = np.mean(pairs, axis=0)
+        note = f" {claim.sign} ".join(results.study.arm(arm).title for arm in arms)
+        here = f" {_relation(mean, digits, claim.sign)} ".join(signed(value, digits) for value in mean)
+        rows.append((claim.measure, note, here, "yes" if all(agree) else "undecided" if any(agree) else "no"))
     return pd.DataFrame(rows, columns=["measure", "the note", "here", "holds"]).set_index("measure")
 
 
-def _relation(values: tuple[float, float], digits: str, claimed: str) -> str:
+def _relation(values: Sequence[float], digits: str, claimed: str) -> str:
     """ "<", "=" or ">" of two values; what looks equal in print is equal."""
     one, other = values
-    if _printed(one, digits) == _printed(other, digits) or (claimed == "=" and abs(one - other) <= GAP):
+    if f"{one:{digits}}" == f"{other:{digits}}" or (claimed == "=" and abs(one - other) <= GAP):
         return "="
     return "<" if one < other else ">"
-
-
-def _printed(value: float, digits: str) -> str:
-    return f"{value:{digits}}".replace("-", "−")
 
 
 def _p_value(p: float) -> str:
@@ -190,20 +173,16 @@ def better_classes(results: Results, seed: int) -> pd.DataFrame:
     teachers = [record for arm, record in models.items() if arm.stage == "teacher"]
     rows = []
     for arm, student in models.items():
+        better = []
         for teacher in teachers if arm.stage != "teacher" else []:
-            scores = zip(measures.per_class(student).items(), measures.per_class(teacher), strict=True)
-            for number, ((name, here), there) in enumerate(scores):
-                p = _p_value(measures.mcnemar(student, teacher, number))
-                rows.append((arm.title, name, here, there, here - there, p))
+            scores = zip(student.names, measures.per_class(student), measures.per_class(teacher), strict=True)
+            for number, (name, here, there) in enumerate(scores):
+                if here > there:
+                    p = _p_value(measures.mcnemar(student, teacher, number))
+                    better.append((arm.title, name, here, there, here - there, p))
+        rows += sorted(better, key=lambda row: row[4], reverse=True)
     columns = ["model", "class", "student (%)", "teacher (%)", "difference (points)", "McNemar's p"]
-    table = pd.DataFrame(rows, columns=columns).query("`difference (points)` > 0")
-    table = table.sort_values("difference (points)", ascending=False, kind="stable")
-    order = {arm.title: place for place, arm in enumerate(results.study.arms)}
-    return (
-        table.sort_values("model", key=lambda titles: titles.map(order), kind="stable")
-        .set_index(["model", "class"])
-        .round(2)
-    )
+    return pd.DataFrame(rows, columns=columns).set_index(["model", "class"]).round(2)
 
 
 def variants(replicate: Replicate) -> pd.DataFrame:

@@ -36,22 +36,13 @@ def path_of(folder: Path, epoch: int) -> Path:
 
 def save(folder: Path, epoch: int, tensors: Mapping[str, Tensor], history: Mapping, identity: Identity) -> None:
     """Write a checkpoint and drop the one that is no longer needed. Raises ``StorageError``: the disk is full."""
-    metadata = {
-        "format": str(FORMAT),
-        "epoch": str(epoch),
-        "history": json.dumps(history),
-        "identity": identity.model_dump_json(),
-    }
-    files.write_tensors(path_of(folder, epoch), tensors, metadata)
+    metadata = {"history": json.dumps(history), "identity": identity.model_dump_json()}
+    files.write_tensors(path_of(folder, epoch), tensors, {"format": str(FORMAT), "epoch": str(epoch), **metadata})
     path_of(folder, epoch - KEPT).unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None if there is none.
-
-    Raises:
-        StorageError: it is of another format than this kdlib reads.
-    """
+    """The newest checkpoint that is whole, if any. Raises ``StorageError`` if it is of another format."""
     for path in sorted(folder.glob("epoch*.safetensors"), reverse=True):
         try:
             tensors, metadata = files.read_tensors(path)
@@ -59,10 +50,8 @@ def newest(folder: Path) -> Checkpoint | None:
             print(f"{path} is damaged: trying the checkpoint before it.", file=sys.stderr)
             continue
         if metadata.get("format") != str(FORMAT):
-            raise StorageError(
-                f"{path} has checkpoint format {metadata.get('format')}, this kdlib reads {FORMAT}: update kdlib, or "
-                "delete the file to start again."
-            )
+            other = f"{path} has checkpoint format {metadata.get('format')}, this kdlib reads {FORMAT}"
+            raise StorageError(f"{other}: update kdlib, or delete the file to start again.")
         identity = Identity.model_validate_json(metadata["identity"])
         return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["history"]), identity, path)
     return None

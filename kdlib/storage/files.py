@@ -4,6 +4,9 @@ Everything the project leaves on disk goes through this module. A file is writte
 disk and then renamed, so a process killed at any moment leaves the old file or the new one and never half of one. Every
 file carries a SHA-256 digest of its content, so damage is found when it is read. Nothing is ever unpickled: no file can
 make a reader execute code.
+
+What writes raises `StorageError` if the disk is full or the folder cannot be written, and leaves the old file. What
+reads raises it if the file is truncated, altered or of another kind, and ``FileNotFoundError`` if there is none.
 """
 
 import contextlib
@@ -32,11 +35,7 @@ class BusyError(RuntimeError):
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file at ``path`` by ``content`` (bytes) in one step that survives a kill.
-
-    Raises:
-        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
+    """Replace the file at ``path`` by ``content`` (bytes) in one step that survives a kill."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,22 +57,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as JSON (UTF-8, sorted keys, a list on a line) with its own digest, atomically.
-
-    Raises:
-        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
+    """Write ``content`` as JSON (UTF-8, sorted keys, a list on a line) with its own digest, atomically."""
     signed = {**content, "sha256": _json_digest(content)}
     write_bytes(path, f"{_readable(signed)}\n".encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote, verified.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        StorageError: the file is truncated, altered or no such file at all.
-    """
+    """Read what `write_json` wrote, verified."""
     with _reading(path):
         content = json.loads(path.read_bytes())
         expected = content.pop("sha256")
@@ -111,38 +101,30 @@ def _compare(path: Path, expected: object, found: str) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Write ``arrays`` as one compressed ``.npz`` file, atomically; return their digest, by which they are read.
-
-    Raises:
-        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
+    """Write ``arrays`` as one compressed ``.npz`` file, atomically; return their digest, by which they are read."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_bytes(path, content.getvalue())
-    return digest({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return digest(arrays)
 
 
 def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
-    """Read a file of `write_arrays` whose digest must be ``expected``.
-
-    Raises:
-        StorageError: the file is missing, truncated, altered, or holds other arrays.
-    """
+    """Read a file of `write_arrays` whose digest must be ``expected``; a missing one is a ``StorageError`` here."""
     try:
         with _reading(path), np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = dict(file)
-            found = digest({name: torch.from_numpy(array) for name, array in arrays.items()})
+            found = digest(arrays)
     except FileNotFoundError:
         raise StorageError(f"{path} is missing: delete the record beside it and run the same command again.") from None
     _compare(path, expected, found)
     return arrays
 
 
-def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> str:
+def digest(tensors: Mapping[str, torch.Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> str:
     """SHA-256 (hex) over names, types, shapes and bytes of ``tensors`` and over ``metadata``, in key order."""
     sha = hashlib.sha256(json.dumps(dict(metadata or {}), sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         if tensor.numel():  # an empty tensor cannot be viewed as bytes
             sha.update(tensor.view(-1).view(torch.uint8).numpy())
@@ -150,11 +132,7 @@ def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | No
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write ``tensors`` and ``metadata`` (strings) as one safetensors file that carries its own digest.
-
-    Raises:
-        StorageError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
+    """Write ``tensors`` and ``metadata`` (strings) as one safetensors file that carries its own digest."""
     # channels_last strides are not kept by safetensors; a contiguous copy holds the same values.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # One entry, as safetensors writes several in an order that changes from call to call.
@@ -163,14 +141,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a file of ``write_tensors``: its tensors (on the CPU) and metadata, verified.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        StorageError: the file is truncated, altered or no such file at all.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(path)
+    """Read a file of `write_tensors`: its tensors (on the CPU) and metadata, verified."""
     with _reading(path), safetensors.safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["kdlib"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -184,13 +155,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def locked(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock file ``path`` during a ``with`` block; the system releases it when a process dies.
 
-    Args:
-        path: the lock file; made if missing.
-        busy: the sentence of the ``BusyError`` when another process holds the lock.
-        wait: wait for the other process instead of raising.
-
     Raises:
-        BusyError: ``wait`` is false and another process holds the lock.
+        BusyError: another process holds it, and one shall not ``wait``; ``busy`` is the sentence.
         StorageError: the lock file cannot be made.
     """
     lock = filelock.FileLock(path)

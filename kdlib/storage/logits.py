@@ -17,11 +17,9 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class CachedLogits:
-    """The logits of one teacher for one stream of batches.
+    """The logits of one teacher for one stream of batches, in a folder of their own below ``folder``.
 
-    Args:
-        folder: where the logits of all teachers are cached.
-        **depends: everything they depend on, as values with a ``repr``; other values have a cache of their own.
+    ``depends`` is all that decides them, as values with a ``repr``: other values have another cache.
     """
 
     def __init__(self, folder: Path, **depends: Any):
@@ -32,13 +30,8 @@ class CachedLogits:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield images, labels and the teacher's logits (B, classes), read from the cache or computed and stored.
 
-        Args:
-            batches: images and labels.
-            compute: gives the logits of images.
-            part: what the batches are, e.g. an epoch.
-
-        Raises:
-            StorageError: the logits cannot be stored.
+        ``compute`` gives the logits of images, ``part`` names the batches, e.g. an epoch. Raises ``StorageError`` if
+        the logits cannot be stored.
         """
         path = self.folder / f"{part}.safetensors"
         try:

@@ -21,28 +21,18 @@ class _Model(BaseModel):
 
 
 class Identity(_Model):
-    """All that decides how a run comes out, besides the machine. Two runs are the same if these are equal.
+    """All that decides how a run comes out, besides the machine. Two runs are the same if these are equal."""
 
-    Attributes:
-        widths: of the trained network's convolutions, a list a stage. classes, channels: of its output and its images.
-        objective: its name and settings at the start of training, the regressor's kind and stage among them.
-        schedule: the optimiser, and the fields of `study.Schedule`.
-        data: name, fingerprint, number of training images, and augmentation.
-        seed: of the replicate. stream: the training whose batches it sees; both decide all random numbers.
-        precision: of training, "float32" or "bfloat16".
-        start: digests of what it started from: "teacher", "model" and "regressor" before the first step.
-    """
-
-    widths: list[list[int]]
-    classes: int
-    channels: int
-    objective: dict[str, Any]
-    schedule: dict[str, Any]
-    data: dict[str, Any]
-    seed: int
-    stream: str
-    precision: str
-    start: dict[str, Digest]
+    widths: list[list[int]]  # of the trained network's convolutions, a list a stage
+    classes: int  # of its output
+    channels: int  # of its images
+    objective: dict[str, Any]  # name and settings at the start of training, the regressor's kind and stage among them
+    schedule: dict[str, Any]  # the optimiser, and the fields of `study.Schedule`
+    data: dict[str, Any]  # name, fingerprint, number of training images, and augmentation
+    seed: int  # of the replicate
+    stream: str  # the training whose batches it sees; with the seed it decides all random numbers
+    precision: str  # of training, "float32" or "bfloat16"
+    start: dict[str, Digest]  # of what it started from: "teacher", "model" and "regressor" before the first step
 
     def differences(self, other: "Identity") -> list[str]:
         """The fields in which ``other`` differs, each with both values: "objective.alpha (0.5, now 0.9)"."""
@@ -69,33 +59,24 @@ def _short(value: object) -> str:
 class Record(_Model):
     """One finished run. Losses are in nats or, of the hint, in squared standard deviations of the hint.
 
-    Attributes:
-        run: its name, e.g. "distill", or "distill-temperature8" for a reader's variant.
-        profile: by whose settings it was made. names: of the classes.
-        identity: all that made it. machine: device, threads and versions; no part of the identity.
-        parameters, multiplications: of the network; the latter for one image.
-        weights: digest of each stored module.
-        train, test: {name: value after each epoch}; losses, and "accuracy" in percent of a classifier. Training values
-            are means over the epoch's augmented batches.
-        calibration: of a classifier, per confidence bin of width 1/15: "count", mean "confidence", share "correct".
-        steps: {loss name: value at each step}, on training batches.
-        labels, predictions: true and predicted class number of each test image; empty without a classifier.
+    ``train`` and ``test`` are {name: value after each epoch}: losses and, of a classifier, "accuracy" in percent.
+    Training values are means over the epoch's augmented batches.
     """
 
-    run: str
-    profile: str
-    names: list[str]
+    run: str  # its name, e.g. "distill", or "distill-temperature8" for a reader's variant
+    profile: str  # by whose settings it was made
+    names: list[str]  # of the classes
     identity: Identity
-    machine: dict[str, Any]
-    parameters: int
-    multiplications: int
-    weights: dict[str, Digest]
+    machine: dict[str, Any]  # device, threads and versions; no part of the identity
+    parameters: int  # of the network
+    multiplications: int  # of the network, for one image
+    weights: dict[str, Digest]  # of each stored module
     train: Curves = Field(min_length=1)
     test: Curves
-    calibration: Curves = {}
+    calibration: Curves = {}  # by bins of confidence, 1/15 wide: "count", mean "confidence", share "correct"
     # Kept in a binary file of their own, as they are long.
-    steps: Curves = Field(exclude=True)
-    labels: list[int] = Field(exclude=True)
+    steps: Curves = Field(exclude=True)  # {loss name: value at each step}, on training batches
+    labels: list[int] = Field(exclude=True)  # of each test image; empty without a classifier, as are the predictions
     predictions: list[int] = Field(exclude=True)
 
     @model_validator(mode="after")
@@ -110,11 +91,7 @@ class Record(_Model):
         return self
 
     def save(self, path: Path) -> None:
-        """Write the record as JSON, and its long lists as an ``.npz`` file beside it.
-
-        Raises:
-            StorageError: the disk is full or the folder cannot be written.
-        """
+        """Write the record as JSON, and its long lists as an ``.npz`` file beside it."""
         arrays = {f"steps.{name}": np.array(values, np.float16) for name, values in self.steps.items()}
         arrays |= {name: np.array(getattr(self, name), np.uint16) for name in ("labels", "predictions")}
         # The record names the arrays by their digest, so it is written when they are there.
@@ -131,10 +108,8 @@ class Record(_Model):
         """
         content = files.read_json(path)
         if content.pop("format", None) != FORMAT:
-            raise StorageError(
-                f"{path} is not of format {FORMAT}, which this kdlib reads: update kdlib, or delete it and run its "
-                "notebook again."
-            )
+            wrong = f"{path} is not of format {FORMAT}, which this kdlib reads"
+            raise StorageError(f"{wrong}: update kdlib, or delete it and run its notebook again.")
         arrays = files.read_arrays(path.with_suffix(".npz"), content.pop("arrays", ""))
         steps = {key.removeprefix("steps."): arrays.pop(key) for key in list(arrays) if key.startswith("steps.")}
         try:
@@ -145,11 +120,9 @@ class Record(_Model):
             )
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            problem = f"{where}: {first['msg']}" if where else first["msg"]
-            raise StorageError(
-                f"{path} is not a complete record ({problem}): delete it and run its notebook again."
-            ) from None
+            problem = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+            wrong = f"{path} is not a complete record ({problem})"
+            raise StorageError(f"{wrong}: delete it and run its notebook again.") from None
 
 
 def rounded(curves: Mapping[str, list[float]]) -> Curves:

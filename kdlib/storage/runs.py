@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,7 @@ def results_folder(profile_name: str) -> Path:
 
 @dataclass(frozen=True)
 class Replicate:
-    """All runs of one seed under one profile.
-
-    Raises:
-        ValueError: the seed is not a whole number from 0 to 2³² − 1.
-    """
+    """All runs of one seed under one profile. Raises ``ValueError`` unless ``seed`` is whole, from 0 to 2³² − 1."""
 
     profile: Profile
     seed: int = 0
@@ -59,25 +55,25 @@ class Replicate:
         return build_folder(self.profile.name) / "figures" / f"seed{self.seed}"
 
     def run(self, name: str) -> "Run":
-        """The run of the arm ``name``; with a reader's changes in its name, so that it never replaces the standard one.
-
-        Raises:
-            ValueError: the study has no such arm.
-        """
+        """The run of an arm, or of a variant of one. Raises ``ValueError`` if the study has no such arm."""
         return Run(self, name)
 
+    def records(self) -> dict[str, Record]:
+        """The records of its finished runs by arm, variants aside. Raises ``StorageError`` if one is damaged."""
+        found = {}
+        for arm in self.study.arms:
+            with contextlib.suppress(NotTrained):
+                found[arm.name] = self.run(arm.name).record()
+        return found
+
     def variant(self, name: str) -> "Run":
-        """Like `run`, with the changes of the profile in the run's name: "distill-temperature8"."""
+        """The run of an arm with the profile's changes, which are in its name: "distill-temperature8"."""
         return Run(self, "-".join([name, *(f"{key}{value:g}" for key, value in self.profile.changes)]))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a replicate, finished or not: its files and its lock.
-
-    Raises:
-        ValueError: the study has no such arm.
-    """
+    """One training of a replicate, finished or not: its files and its lock."""
 
     replicate: Replicate
     name: str
@@ -119,13 +115,11 @@ class Run:
     def _scratch(self, kind: str) -> Path:
         return build_folder(self.replicate.profile.name) / kind / f"seed{self.replicate.seed}"
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold this run for the current process. Raises ``BusyError`` if another one trains it now."""
         path = self.checkpoints.with_name(f"{self.checkpoints.name}.lock")  # a name may hold a dot: temperature0.5
         busy = f"{self} is being trained by another process, which holds {path}: wait for it, or stop it."
-        with files.locked(path, busy):
-            yield
+        return files.locked(path, busy)
 
     def record(self) -> Record:
         """The run's record. Raises ``NotTrained`` if there is none, ``StorageError`` if it is damaged."""
@@ -150,15 +144,11 @@ class Run:
         try:
             tensors, _ = files.read_tensors(self.weights_path)
         except FileNotFoundError:
-            raise NotTrained(
-                f"{self.weights_path} is missing beside its record: delete {self.record_path} to train it again."
-            ) from None
-        for name in modules:
-            if weights.stored_digest(tensors, name) != record.weights.get(name):
-                raise StorageError(
-                    f"{self.weights_path} does not belong to {self.record_path.name}: delete both and run "
-                    f"{self.arm.notebook} again."
-                )
+            missing = f"{self.weights_path} is missing beside its record"
+            raise NotTrained(f"{missing}: delete {self.record_path} to train it again.") from None
+        if any(weights.stored_digest(tensors, name) != record.weights.get(name) for name in modules):
+            both = f"{self.weights_path} does not belong to {self.record_path.name}"
+            raise StorageError(f"{both}: delete both and run {self.arm.notebook} again.")
         weights.load_state(modules, tensors, self.weights_path)
 
 
@@ -176,6 +166,10 @@ class Results:
     def records(self, arm: str) -> list[Record]:
         """The records of an arm, one a seed."""
         return [self.by_seed[seed][arm] for seed in self.seeds(arm)]
+
+    def together(self, *arms: str) -> list[list[Record]]:
+        """The records of several arms, side by side for each seed that has them all."""
+        return [[self.by_seed[seed][arm] for arm in arms] for seed in self.seeds(*arms)]
 
     @property
     def models(self) -> list[Arm]:
@@ -198,30 +192,21 @@ class Results:
 
 
 def load_all(profile: Profile, study: Study = STUDY, including: int | None = None) -> Results:
-    """Every record of a study under a profile, readers' variants aside.
-
-    Args:
-        profile, study: what was run.
-        including: a seed that must be among them.
+    """Every record of a study under a profile, readers' variants aside; the seed ``including`` must be among them.
 
     Raises:
-        NotTrained: there is no record, or none of the seed ``including``; the message says what to run.
+        NotTrained: there is no record, or none of that seed; the message says what to run.
         StorageError: a record is damaged, or records do not belong together.
     """
     names = [path.name.removeprefix("seed") for path in results_folder(profile.name).glob("seed*")]
     by_seed: dict[int, dict[str, Record]] = {}
     for seed in sorted(int(name) for name in names if name.isdecimal() and int(name) < 2**32):
         replicate = Replicate(profile, seed, study)
-        runs = {}
-        for arm in study.arms:
-            with contextlib.suppress(NotTrained):
-                runs[arm.name] = replicate.run(arm.name).record()
-        if runs:
+        if runs := replicate.records():
             _check_replicate(replicate, runs)
             by_seed[seed] = runs
-    wanted = including if including is not None else next(iter(by_seed), 0)
-    if wanted not in by_seed:
-        what = f"profile {profile.name}, seed {wanted}"
+    if not by_seed or including not in (None, *by_seed):
+        what = f"profile {profile.name}, seed {including or 0}"
         raise NotTrained(f"No notebook was run yet ({what}): run {study.notebooks[0]} first.")
     _check_alike(profile, by_seed)
     return Results(study, by_seed)
@@ -229,33 +214,31 @@ def load_all(profile: Profile, study: Study = STUDY, including: int | None = Non
 
 def _check_replicate(replicate: Replicate, runs: Mapping[str, Record]) -> None:
     """Refuse runs of one seed that do not rest on each other, or were trained in different precision."""
+    first = next(iter(runs.values())).identity.precision
     for name, record in runs.items():
-        path = replicate.run(name).record_path
-        if (record.run, record.identity.seed) != (name, replicate.seed):
-            raise StorageError(
-                f"{path} is the record of {record.run}, seed {record.identity.seed}: put it back or delete it."
-            )
+        path, made = replicate.run(name).record_path, record.identity
+        if (record.run, made.seed) != (name, replicate.seed):
+            raise StorageError(f"{path} is the record of {record.run}, seed {made.seed}: put it back or delete it.")
         for need in replicate.study.arm(name).needs:
             role = "teacher" if replicate.study.arm(need).stage == "teacher" else "model"
-            if need in runs and record.identity.start.get(role) != runs[need].weights["model"]:
+            if need in runs and made.start.get(role) != runs[need].weights["model"]:
                 raise StorageError(
                     f"{path} was trained from another {need} than that beside it: delete it and run again."
                 )
-        first = next(iter(runs.values())).identity.precision
-        if record.identity.precision != first:
+        if made.precision != first:
             raise StorageError(
-                f"{path} was trained in {record.identity.precision}, other runs of its seed in {first}, so they do not "
-                "compare: delete those of one precision and run again."
+                f"{path} was trained in {made.precision}, other runs of its seed in {first}, so they do not compare: "
+                "delete those of one precision and run again."
             )
 
 
 def _check_alike(profile: Profile, by_seed: Mapping[int, Mapping[str, Record]]) -> None:
     """Refuse replicates of which a mean would mean nothing."""
-    seen: dict[str, tuple[int, Record]] = {}
+    first_seed: dict[str, int] = {}
     for seed, runs in by_seed.items():
         for name, record in runs.items():
-            first, other = seen.setdefault(name, (seed, record))
-            if record.identity.recipe() != other.identity.recipe():
+            first = first_seed.setdefault(name, seed)
+            if record.identity.recipe() != by_seed[first][name].identity.recipe():
                 one, two = (results_folder(profile.name) / f"seed{number}" for number in (seed, first))
                 raise StorageError(
                     f"{name} was trained with other settings for seed {seed} than for seed {first}: delete {one} or "
