@@ -83,7 +83,7 @@ def test_contrasts_say_what_their_intervals_are_over(one_seed, five_seeds):
 def test_contrasts_are_the_studys_with_the_primary_ones_first(five_seeds):
     table = tables.contrasts(five_seeds, 3)
     assert table.index.tolist() == [tables.title(five_seeds, contrast) for contrast in STUDY.contrasts]
-    assert table[""].tolist() == ["primary"] * len(STUDY.primary) + [""] * len(STUDY.secondary)
+    assert table["contrast"].tolist() == ["primary"] * len(STUDY.primary) + ["secondary"] * len(STUDY.secondary)
     row = table.loc["student (exp. 2) − student (exp. 1)"]
     estimate = inference.difference(five_seeds, Contrast("exp2", "exp1"))
     assert row["difference (points)"] == f"+{estimate.mean:.2f}"

@@ -78,7 +78,7 @@ def contrasts(results: Results, seed: int) -> pd.DataFrame:
     for contrast in inference.available(results, results.study.contrasts):
         estimate = inference.difference(results, contrast)
         rows[title(results, contrast)] = {
-            "": "primary" if contrast in results.study.primary else "",
+            "contrast": "primary" if contrast in results.study.primary else "secondary",
             "difference (points)": signed(estimate.mean),
             "95 % interval": f"{signed(estimate.low)} to {signed(estimate.high)}",
             "n": f"{estimate.n:,} {estimate.source}",
@@ -164,7 +164,8 @@ def most_confused(results: Results, seed: int, count: int = 5) -> pd.DataFrame:
 def one_pair(results: Results, seed: int, pair: str) -> pd.DataFrame:
     """How often each model confuses one pair of classes, e.g. "cat – dog"; empty where there is no such pair."""
     tables = {arm.title: measures.confused_pairs(record) for arm, record in models_of(results, seed).items()}
-    return pd.DataFrame({model: table.loc[pair] for model, table in tables.items() if pair in table.index}).T
+    found = {model: table.loc[[pair]] for model, table in tables.items() if pair in table.index}
+    return pd.concat(found).droplevel(1) if found else pd.DataFrame()
 
 
 def better_classes(results: Results, seed: int) -> pd.DataFrame:
