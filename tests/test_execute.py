@@ -34,6 +34,8 @@ def graph(monkeypatch):
         ({"SEEDS": "all"}, r"SEEDS must be a whole number of at least 1, not 'all'\."),
         ({"SEEDS": "0"}, r"SEEDS must be a whole number of at least 1, not 0\."),
         ({"SEEDS": "-2"}, r"SEEDS must be a whole number of at least 1, not -2\."),
+        ({"SEEDS": "2.5"}, r"SEEDS must be a whole number of at least 1, not 2\.5\."),
+        ({"SEEDS": "inf"}, r"SEEDS must be a whole number of at least 1, not inf\."),
         ({"SEEDS": ""}, r"SEEDS must be a whole number of at least 1, not ''\."),
         ({"CORES": "0"}, r"CORES must be a whole number of at least 1, not 0\."),
         ({"PROFILE": "smokee"}, r"There is no profile 'smokee'; did you mean smoke\?"),
@@ -45,12 +47,15 @@ def test_wrong_options_are_refused_before_anything_starts(graph, options, senten
     assert not graph.commands
 
 
-def test_options_reach_the_graph_and_the_summary_comes_last(graph):
+def test_options_reach_the_graph_and_the_summary_comes_last(graph, monkeypatch):
     assert execute.report({"PROFILE": "smoke", "SEEDS": "2", "CORES": "1", "PYTHON": "python3"}) == "summary of smoke"
     (command,) = graph.commands
     assert command[command.index("--cores") + 1] == "1" and {"profile=smoke", "seeds=2"} <= set(command)
-    execute.report({"PROFILE": "smoke"})
-    assert graph.commands[1][command.index("--cores") + 1] == "all" and "seeds=1" in graph.commands[1]
+    monkeypatch.setenv("KDLIB_PROFILE", "smoke")
+    execute.report({"SEEDS": "3.0"})
+    assert "seeds=3" in graph.commands[1] and "profile=smoke" in graph.commands[1]
+    execute.report({})
+    assert graph.commands[2][command.index("--cores") + 1] == "all" and "seeds=1" in graph.commands[2]
 
 
 def test_a_graph_that_fails_says_how_to_go_on(graph):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ def report(options: Mapping[str, str]) -> str:
     seeds = whole_number("SEEDS", _number(options.get("SEEDS", "1")), least=1)
     cores = options.get("CORES", "all")
     cores = cores if cores == "all" else whole_number("CORES", _number(cores), least=1)
-    profile = publish.choose(options.get("PROFILE"))
+    profile = publish.choose(options.get("PROFILE") or os.environ.get("KDLIB_PROFILE"))
     log, failures = runs.build_folder(profile) / "snakemake.log", _failures(profile)
     log.parent.mkdir(parents=True, exist_ok=True)
     failures.unlink(missing_ok=True)
@@ -58,8 +59,12 @@ def report(options: Mapping[str, str]) -> str:
     return publish.summary(profile)
 
 
-def _number(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdecimal() else text
+def _number(text: str) -> float | str:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return int(value) if value.is_integer() else value
 
 
 def run(notebook: Path, output: Path, seeds: int, parameters: Mapping[str, str | int]) -> None:
