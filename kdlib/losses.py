@@ -24,8 +24,8 @@ def soft(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> 
         student_logits, teacher_logits: (B, classes) logits.
         temperature: T > 0.
     """
-    student = F.log_softmax(student_logits.float() / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    student = F.log_softmax(student_logits.float() / temperature, dim=1)  # (B, classes)
+    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)  # (B, classes)
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 

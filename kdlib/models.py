@@ -62,7 +62,7 @@ class ConvNet(nn.Module):
     def features(self, images: Tensor, through: int) -> Tensor:
         """Output of stage ``through`` (from 1), and no layer behind it: (B, 3, 32, 32) → (B, C, H, W)."""
         for stage in self.stages[:through]:
-            images = stage(images)
+            images = stage(images)  # (B, the stage's last width, half the height and width of the stage before)
         return images
 
     def classify(self, features: Tensor, after: int) -> Tensor:
