@@ -53,7 +53,8 @@ THREADS = 1 if PROFILE == "smoke" else (not CLUSTER and workflow.resource_settin
 
 # What a training asks a cluster for; gpus=0 is for one without. A job that has asked for a GPU must not do without.
 GPUS = int(config.get("gpus", 1))
-DEVICE = "KDLIB_DEVICE=${{KDLIB_DEVICE:-cuda}} " if CLUSTER and GPUS else ""
+if workflow.remote_exec and GPUS:
+    os.environ.setdefault("KDLIB_DEVICE", "cuda")
 
 # Everything runs in the environment that Snakemake runs in, whether that is activated or not.
 PYTHON = shlex.quote(sys.executable)
@@ -110,7 +111,7 @@ rule notebook:
         mem_mb=6000,
         runtime=240,  # minutes
     shell:
-        f"{DEVICE}{RUN} seed={{wildcards.seed}}"
+        f"{RUN} seed={{wildcards.seed}}"
 
 
 rule analysis:
