@@ -5,17 +5,16 @@ there and are read once an epoch. It loses nothing: a checkpoint is written afte
 goes on from the last one; on CPUs the result is bit-identical to that of an undisturbed run.
 """
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdlib import hardware, models, optimisers
 from kdlib.datasets import Data
+from kdlib.identity import identify
 from kdlib.objectives import Losses, Objective
 from kdlib.progress import Progress
 from kdlib.storage import checkpoints, files, records, weights
@@ -268,33 +267,6 @@ class _Training:
         record.save(self.run.record_path)
         checkpoints.clear(self.run.checkpoints)
         return record
-
-
-def identify(objective: Objective, data: Data, schedule: Schedule, run: Run, precision: str) -> Identity:
-    """All that makes a run, as it is now: before the first step."""
-    model: Any = objective.modules["model"]
-    # Of a regressor the parameters alone: its statistics follow from the teacher, up to the rounding of the device.
-    start = {name: weights.parameters_digest(module) for name, module in objective.modules.items()}
-    start |= weights.digests({"model": model})
-    if objective.teacher is not None:
-        start["teacher"] = weights.digests({"model": objective.teacher})["model"]
-    return Identity(
-        widths=[list(stage) for stage in model.widths],
-        classes=model.classes,
-        channels=model.channels,
-        objective=objective.settings(),
-        schedule={"optimiser": optimisers.NAME, **dataclasses.asdict(schedule)},
-        data={
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "train_images": len(data.train_labels),
-            **data.augmentation,
-        },
-        seed=run.replicate.seed,
-        stream=run.arm.stage,
-        precision=precision,
-        start=start,
-    )
 
 
 def calibration(logits: Tensor, labels: Tensor) -> dict[str, list[float]]:
