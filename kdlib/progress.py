@@ -37,13 +37,18 @@ class Progress:
     def epoch(
         self, epoch: int, train: Mapping[str, float], test: Mapping[str, float], timing: Mapping[str, list[float]]
     ) -> None:
-        """Say that ``epoch`` (from 1) is done; losses and accuracies of it, and the seconds of every epoch so far."""
+        """Say that ``epoch`` (from 1) is done.
+
+        Args:
+            train, test: losses and accuracy of it; ``test`` is empty where the test split was not evaluated.
+            timing: the seconds of every epoch so far.
+        """
         figures = [f"loss {train['total']:.3f}"]
+        parts = [part for part in (train, test) if part]
         if "power" in train:
-            r2, test_r2 = (1 - part["total"] / part["power"] for part in (train, test))
-            figures.append(f"R² {r2:.3f}, test {test_r2:.3f}")
+            figures.append("R² " + ", test ".join(f"{1 - part['total'] / part['power']:.3f}" for part in parts))
         if "accuracy" in train:
-            figures.append(f"accuracy {train['accuracy']:.1f} %, test {test['accuracy']:.1f} %")
+            figures.append("accuracy " + ", test ".join(f"{part['accuracy']:.1f} %" for part in parts))
         if self.bar is not None:
             self.bar.set_postfix_str("  ".join(figures))
             return

@@ -5,6 +5,7 @@ there and are read once an epoch. It loses nothing: a checkpoint is written afte
 goes on from the last one; on CPUs the result is bit-identical to that of an undisturbed run.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,10 +22,11 @@ from kdlib.storage import checkpoints, files, records, weights
 from kdlib.storage.logits import CachedLogits
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import NotTrained, Run
-from kdlib.study import PUBLISHED, Schedule
+from kdlib.study import COMMITTED, Schedule
 
 CHECK_EVERY = 50  # steps between looks at the loss: a diverged run stops soon, and no step waits for the device
 CONFIDENCE_BINS = 15
+TESTS = 10  # of the test split in one training, at most: more would cost time and show nothing
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images, labels
 
@@ -46,7 +48,7 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
         schedule: epochs, learning rate, weight decay, batch size.
         run: whose record and weights are written; its seed and its arm's stage decide the batches.
         precision: of training: "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware multiplies it
-            natively. Tests are made in float32.
+            natively. The final epoch is tested in float32.
 
     Raises:
         TrainingError: the loss is not finite, or an earlier record or checkpoint has another identity.
@@ -55,8 +57,9 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
         BusyError: another process trains this run.
         ValueError: the batch size or the precision is impossible.
     """
-    if run.replicate.profile.name == PUBLISHED:
-        raise TrainingError("The published records are only read: choose the profile full to train the study again.")
+    profile = run.replicate.profile.name
+    if profile in COMMITTED:
+        raise TrainingError(f"The {profile} records are only read: choose the profile {COMMITTED[profile]} to train.")
     training = _Training(objective, data, schedule, run, hardware.choose_precision(precision, data.device))
     with run.lock():
         try:
@@ -69,15 +72,14 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
 @torch.no_grad()
 @hardware.true_float32()
 def evaluate(
-    objective: Objective, data: Data, cache: CachedLogits | None = None
+    objective: Objective, data: Data, cache: CachedLogits | None = None, precision: str = "float32"
 ) -> tuple[dict[str, float], Tensor | None]:
     """Losses and accuracy of ``objective`` on the test split, in evaluation mode.
-
-    In float32, however the model was trained, so that other machines find the same up to rounding.
 
     Args:
         objective, data: what to test, and on what.
         cache: where to read, or else store, the teacher's logits of the test images.
+        precision: "float32", by which all machines find the same up to rounding, or "bfloat16".
 
     Returns:
         {loss name: mean; "accuracy": percent, of a classifier}, and the logits (N, classes), if any.
@@ -86,12 +88,14 @@ def evaluate(
         module.eval()
     sums: dict[str, Tensor] = {}
     outputs = []
-    for images, labels, target in _with_targets(objective.target, data.test_batches(), cache, "test"):
-        values, logits = objective.losses(images, labels, target)
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0) + value * len(labels)
-        if logits is not None:
-            outputs.append(logits.float())
+    with hardware.autocast(data.device, precision):
+        batches = _with_targets(objective.target, data.test_batches(), cache, f"test-{precision}")
+        for images, labels, target in batches:
+            values, logits = objective.losses(images, labels, target)
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0) + value * len(labels)
+            if logits is not None:
+                outputs.append(logits.float())
     metrics = {name: float(value) / len(data.test_labels) for name, value in sums.items()}
     if not outputs:
         return metrics, None
@@ -117,9 +121,10 @@ class _Training:
         self.precision = precision
         self.identity = identify(objective, data, schedule, run, precision)
         self.machine = hardware.describe_machine(data.device)
-        self.optimizer = optimisers.sgd(objective.groups(), schedule)
+        self.optimizer = optimisers.optimiser(objective.groups(), schedule)
         self.steps = data.steps(schedule.batch_size)
         self.epoch = 0
+        self.tested = range(schedule.epochs, 0, -math.ceil(schedule.epochs / TESTS))[::-1]
         self.history: dict[str, records.Curves] = {"steps": {}, "train": {}, "test": {}, "timing": {}}
         self.cache = None
         if objective.cache_targets:
@@ -148,9 +153,13 @@ class _Training:
                 train = self._train_epoch(progress)
                 seconds = time.perf_counter() - started
                 self.epoch += 1
-                if self.epoch == self.schedule.epochs:
+                last = self.epoch == self.schedule.epochs
+                if last:
                     weights.round_weights(self.objective.modules)
-                test, logits = evaluate(self.objective, self.data, self.cache)
+                test = {}
+                if self.epoch in self.tested:
+                    precision = "float32" if last else self.precision
+                    test, logits = evaluate(self.objective, self.data, self.cache, precision)
                 timing = {
                     "train_seconds": seconds,
                     "seconds": time.perf_counter() - started,
@@ -258,6 +267,7 @@ class _Training:
             weights=self.run.save_weights(self.objective.modules),
             train=records.rounded(self.history["train"]),
             test=records.rounded(self.history["test"]),
+            tested=list(self.tested),
             steps=records.rounded_steps(self.history["steps"]),
             labels=labels,
             predictions=[] if logits is None else logits.argmax(1).tolist(),

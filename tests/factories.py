@@ -161,6 +161,13 @@ def with_curves(made, **parts):
     return made.model_copy(update={part: getattr(made, part) | values for part, values in parts.items()})
 
 
+def sparsely(made, step):
+    """The record of a run whose test split was evaluated after every so many epochs."""
+    tested = made.epochs("test")[::-1][::step][::-1]
+    test = {name: [values[epoch - 1] for epoch in tested] for name, values in made.test.items()}
+    return made.model_copy(update={"tested": tested, "test": test})
+
+
 def accurate(**runs):
     """Results whose arms end at these test accuracies (%), one a seed; None where an arm was not run."""
     count = len(next(iter(runs.values())))
@@ -168,7 +175,7 @@ def accurate(**runs):
         STUDY,
         {
             seed: {
-                run: with_curves(record(run, seed, images=20), test={"accuracy": [values[seed]]})
+                run: with_curves(record(run, seed, images=20, epochs=1), test={"accuracy": [values[seed]]})
                 for run, values in runs.items()
                 if values[seed] is not None
             }

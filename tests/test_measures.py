@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from factories import classified, record, with_curves, with_discordant
+from factories import classified, record, sparsely, with_curves, with_discordant
 
 from kdlib.report import measures
 
@@ -42,6 +42,11 @@ def test_final_loss_is_that_of_the_last_epoch_of_training():
 )
 def test_convergence_is_when_the_accuracy_comes_within_a_point_and_stays(accuracies, epoch):
     assert measures.convergence_epoch(with_curves(record(), test={"accuracy": accuracies})) == epoch
+
+
+def test_convergence_is_told_in_epochs_where_not_every_epoch_was_tested():
+    made = with_curves(record(epochs=6), test={"accuracy": [10, 20, 30, 79.5, 70, 80]})
+    assert measures.convergence_epoch(sparsely(made, 2)) == 4
 
 
 def test_swing_is_the_mean_step_of_the_last_quarter():

@@ -9,7 +9,7 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
-from factories import accurate, classified, record, results
+from factories import accurate, classified, record, results, sparsely
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
@@ -154,6 +154,17 @@ def test_four_plots_show_the_records_curves():
             assert line.get_linestyle() == STYLES[split]
     left, right = axes_titled(drawn, "training loss"), axes_titled(drawn, "validation loss")
     assert left.get_ylim() == right.get_ylim()  # so that they compare
+
+
+def test_values_stand_at_the_epochs_after_which_they_were_measured():
+    made = sparsely(record("teacher", epochs=11), 3)
+    drawn = run_plots.four_plots(made)
+    for word, epochs in (("training", list(range(1, 12))), ("validation", [2, 5, 8, 11])):
+        (line,) = axes_titled(drawn, f"{word} accuracy").lines
+        assert line.get_xdata().tolist() == epochs
+    both = Results(STUDY, {0: {"teacher": made, "baseline": sparsely(record("baseline", epochs=6), 2)}})
+    epochs = {line.get_label(): line.get_xdata().tolist() for line in study_plots.accuracy_curves(both).axes[0].lines}
+    assert epochs == {"teacher": [2, 5, 8, 11], "baseline": [2, 4, 6]}
 
 
 def test_losses_by_epoch_show_training_and_validation_of_each_loss():

@@ -118,7 +118,7 @@ def refused(run, sentence):
         ({"parameters": "many"}, r"not a complete record \(parameters: "),
         ({"parameters": None}, r"not a complete record \(parameters: "),
         ({"train": {}}, r"not a complete record \(train: "),
-        ({"train": {"total": [1.0]}}, "not every curve has one value an epoch"),
+        ({"train": {"total": [1.0]}}, "not every train curve has one value an epoch"),
         ({"test": {"total": ["x", 1.0, 1.0]}}, r"\(test\.total\.0: "),
         ({"weights": {"model": "abc"}}, r"\(weights\.model: "),
         ({"identity": {}}, r"\(identity\.widths: "),

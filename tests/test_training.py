@@ -19,7 +19,7 @@ from kdlib.training import TrainingError, fit
 
 def test_fit_is_the_plain_loop(small_data, small_profile, replicate):
     """The same batches through torch's own optimiser, one readable step after the other."""
-    schedule = small_profile.student
+    schedule = dataclasses.replace(small_profile.student, optimiser="SGD", momentum=0.9)
     model, reference = small_network(), small_network()
     record = fit(Classify(model), small_data, schedule, replicate.run("baseline"), precision="float32")
 
@@ -44,6 +44,22 @@ def test_fit_learns(small_data, small_profile, replicate):
     schedule = dataclasses.replace(small_profile.student, epochs=12, batch_size=32, learning_rate=0.2)
     record = fit(Classify(small_network()), small_data, schedule, replicate.run("baseline"))
     assert record.test["accuracy"][-1] > 80 and record.train["total"][-1] < record.train["total"][0] / 2
+
+
+@pytest.mark.parametrize(
+    ("epochs", "tested"), [(3, [1, 2, 3]), (10, list(range(1, 11))), (23, [2, 5, 8, 11, 14, 17, 20, 23])]
+)
+def test_the_test_split_is_evaluated_ten_times_at_most_and_after_the_final_epoch(
+    small_data, small_profile, replicate, monkeypatch, epochs, tested
+):
+    """And the curves say after which epochs."""
+    precisions, evaluate = [], training.evaluate
+    monkeypatch.setattr(training, "evaluate", lambda *parts: (precisions.append(parts[-1]), evaluate(*parts[:-1]))[1])
+    schedule = dataclasses.replace(small_profile.student, epochs=epochs, batch_size=256)
+    record = fit(Classify(small_network()), small_data, schedule, replicate.run("baseline"), precision="bfloat16")
+    assert record.epochs("test") == tested and record.epochs("train") == list(range(1, epochs + 1))
+    assert len(record.test["accuracy"]) == len(tested) and len(record.train["accuracy"]) == epochs
+    assert precisions == ["bfloat16"] * (len(tested) - 1) + ["float32"]
 
 
 def test_equal_identities_give_bit_identical_weights_and_other_seeds_do_not(small_data, small_profile):
@@ -95,7 +111,7 @@ def test_finished_run_is_loaded_and_not_trained_again(small_data, small_profile,
 
 def test_published_records_are_not_trained_over(small_data, small_profile, project):
     run = Replicate(STUDY.profile("published")).run("baseline")
-    sentence = r"^The published records are only read: choose the profile full to train the study again\.$"
+    sentence = r"^The published records are only read: choose the profile full to train\.$"
     with pytest.raises(TrainingError, match=sentence):
         fit(Classify(small_network()), small_data, small_profile.student, run)
     assert not project.exists()
@@ -116,7 +132,7 @@ def stage_one(teacher, data, profile, replicate):
     return student, fit(objective, data, profile.hint, replicate.run("hint"))
 
 
-def distill(teacher, data, profile, run, student=None, precision="auto"):
+def distill(teacher, data, profile, run, student=None, precision="float32"):
     return fit(Distill(teacher, student or small_network(), 4.0, 0.9), data, profile.student, run, precision=precision)
 
 
@@ -161,7 +177,7 @@ def test_cached_logits_of_another_teacher_are_not_reused(taught, small_data, sma
 
 @pytest.mark.parametrize("change", ["data", "batch_size", "precision", "stage"])
 def test_cached_logits_of_other_batches_are_not_reused(taught, small_data, small_profile, replicate, change):
-    distill(taught, small_data, small_profile, replicate.run("distill"), precision="float32")
+    distill(taught, small_data, small_profile, replicate.run("distill"))
     data, profile, run, precision, study = small_data, small_profile, "distill-again", "float32", STUDY
     if change == "data":
         data = dataclasses.replace(data, mirrored=True)
@@ -175,7 +191,8 @@ def test_cached_logits_of_other_batches_are_not_reused(taught, small_data, small
     calls = []
     taught.register_forward_hook(lambda *_: calls.append(1))
     distill(taught, data, profile, Replicate(profile, 0, study).run(run), precision=precision)
-    assert len(calls) == 3 * data.steps(profile.student.batch_size) + 1
+    tests = 2 if change == "precision" else 1  # those between the epochs are in the training's precision
+    assert len(calls) == 3 * data.steps(profile.student.batch_size) + tests
 
 
 def test_damaged_cached_logits_are_computed_again(taught, small_data, small_profile, replicate):
@@ -238,7 +255,8 @@ def test_fine_tuned_layers_follow_the_schedule_at_their_scale(
     assert len(rates) == 12
     for number, found in enumerate(rates):
         rate = optimisers.learning_rate(number, 12, small_profile.student)
-        assert found == pytest.approx([0.1 * rate] * 3 + [rate] * 2)
+        # Of each stage but the first the convolutions and the batch normalisations; and the head.
+        assert found == pytest.approx([0.1 * rate] * 5 + [rate] * 3)
 
 
 def test_data_set_of_a_hundred_classes(small_profile, monkeypatch):

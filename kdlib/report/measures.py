@@ -48,9 +48,9 @@ def final_loss(name: str) -> Measure:
 
 
 def convergence_epoch(record: Record) -> int:
-    """The epoch (from 1) from which on the test accuracy stays within 1 point of its final value."""
+    """The tested epoch (from 1) from which on the test accuracy stays within 1 point of its final value."""
     away = np.abs(np.array(record.test["accuracy"]) - accuracy(record)) > CONVERGED
-    return int(np.flatnonzero(away)[-1]) + 2 if away.any() else 1
+    return record.epochs("test")[int(np.flatnonzero(away)[-1]) + 1 if away.any() else 0]
 
 
 def swing(record: Record) -> float:

@@ -112,8 +112,7 @@ def _colour(record: Record) -> str:
 
 
 def _curve(axes: Axes, record: Record, split: str, values: list[float]) -> None:
-    epochs = range(1, len(values) + 1)
-    axes.plot(epochs, values, STYLES[split], color=_colour(record), marker=".", label=SPLITS[split])
+    axes.plot(record.epochs(split), values, STYLES[split], color=_colour(record), marker=".", label=SPLITS[split])
     figure.label_epochs(axes)
 
 

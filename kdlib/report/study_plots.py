@@ -4,7 +4,7 @@ An arm that was not run is named at the foot.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def accuracy_curves(results: Results) -> Figure:
     notes = results.study.note.figures.get("validation accuracy, best epoch", {}) if comparable else {}
     for row, arm in enumerate(models):
         final = estimates[arm]
-        _mean_and_range(curves, arm, [record.test["accuracy"] for record in results.records(arm.name)])
+        _mean_and_range(curves, results, arm, "test", "accuracy")
         look = {"color": arm.colour, "markersize": 8}
         ends.errorbar(final.mean, row, xerr=final.half_width, fmt="o", capsize=4, **look)
         if arm.name in notes:
@@ -68,11 +68,10 @@ def loss_curves(results: Results) -> Figure:
     for row, loss in zip(axes, ("hard", "soft"), strict=True):
         for panel, split in zip(row, SPLITS, strict=True):
             for arm in results.models:
-                curves = [getattr(record, split) for record in results.records(arm.name)]
-                labels_alone = "hard" not in curves[0]  # then the hard loss is the whole, and there is no soft one
+                # Without a teacher the hard loss is the whole, and there is no soft one.
+                labels_alone = "hard" not in results.records(arm.name)[0].train
                 if loss == "hard" or not labels_alone:
-                    values = [curve["total" if labels_alone else loss] for curve in curves]
-                    _mean_and_range(panel, arm, values, STYLES[split])
+                    _mean_and_range(panel, results, arm, split, "total" if labels_alone else loss)
             panel.set_title(f"{SPLITS[split]}: {loss} loss" + _of_seeds(results, " (mean and range of {} seeds)"))
             figure.log_losses(panel)
         if row[1].lines:
@@ -184,11 +183,12 @@ def _over(estimates: Iterable[Estimate]) -> str:
     return " / ".join(dict.fromkeys(f"{estimate.n:,} {estimate.source}" for estimate in estimates))
 
 
-def _mean_and_range(axes: Axes, arm: Arm, values: Iterable[list[float]], style: str = "-") -> None:
-    """Draw the mean of one curve a seed, and the range of the seeds as a band."""
-    curves = np.array(values)  # (seeds, epochs)
-    epochs = np.arange(1, curves.shape[1] + 1)
-    axes.plot(epochs, curves.mean(axis=0), style, color=arm.colour, marker=".", label=arm.title)
+def _mean_and_range(axes: Axes, results: Results, arm: Arm, split: Literal["train", "test"], name: str) -> None:
+    """Draw the mean over an arm's seeds of the curve ``name``, and their range as a band."""
+    records = results.records(arm.name)
+    curves = np.array([getattr(record, split)[name] for record in records])  # (seeds, epochs)
+    epochs = records[0].epochs(split)
+    axes.plot(epochs, curves.mean(axis=0), STYLES[split], color=arm.colour, marker=".", label=arm.title)
     if len(curves) > 1:
         axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=arm.colour, alpha=0.2, linewidth=0)
     figure.label_epochs(axes)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -59,8 +59,9 @@ def _short(value: object) -> str:
 class Record(_Model):
     """One finished run. Losses are in nats or, of the hint, in squared standard deviations of the hint.
 
-    ``train`` and ``test`` are {name: value after each epoch}: losses and, of a classifier, "accuracy" in percent.
-    Training values are means over the epoch's augmented batches.
+    ``train`` and ``test`` are {name: value after each of `epochs`}: losses and, of a classifier, "accuracy" in percent.
+    Training values are means over the epoch's augmented batches. Test values are computed in the precision of training,
+    those of the final epoch in float32.
     """
 
     run: str  # its name, e.g. "distill", or "distill-temperature8" for a reader's variant
@@ -73,6 +74,7 @@ class Record(_Model):
     weights: dict[str, Digest]  # of each stored module
     train: Curves = Field(min_length=1)
     test: Curves
+    tested: list[int] = []  # the epochs after which the test split was evaluated; empty in earlier records: after each
     calibration: Curves = {}  # by bins of confidence, 1/15 wide: "count", mean "confidence", share "correct"
     # Kept in a binary file of their own, as they are long.
     steps: Curves = Field(exclude=True)  # {loss name: value at each step}, on training batches
@@ -81,14 +83,21 @@ class Record(_Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        epochs = self.identity.schedule.get("epochs")
-        if {len(values) for curves in (self.train, self.test) for values in curves.values()} != {epochs}:
-            raise ValueError("not every curve has one value an epoch")
+        last = self.identity.schedule.get("epochs")
+        for split, curves in (("train", self.train), ("test", self.test)):
+            epochs = self.epochs(split)
+            if epochs[-1:] != [last] or {len(values) for values in curves.values()} != {len(epochs)}:
+                raise ValueError(f"not every {split} curve has one value an epoch")
         if len(self.labels) != len(self.predictions):
             raise ValueError("labels and predictions differ in number")
         if not set(self.labels) | set(self.predictions) <= set(range(len(self.names))):
             raise ValueError("a class number is out of range")
         return self
+
+    def epochs(self, split: Literal["train", "test"]) -> list[int]:
+        """The epochs (from 1) after which the values of a split's curves were taken."""
+        count = len(next(iter(getattr(self, split).values()), []))
+        return self.tested if split == "test" and self.tested else list(range(1, count + 1))
 
     def save(self, path: Path) -> None:
         """Write the record as JSON, and its long lists as an ``.npz`` file beside it."""
