@@ -71,7 +71,7 @@ class Data:
         train_images, test_images: (N, S, S, C) and (M, S, S, C) uint8.
         train_labels, test_labels: (N,) and (M,) int64.
         mean, std: (C,) float32 in pixel units (0 to 255), over the whole training split.
-        mirrored: whether training images are mirrored at random.
+        mirrored: whether each training image is mirrored in every other epoch.
     """
 
     name: str
@@ -90,9 +90,9 @@ class Data:
         return self.train_images.device
 
     @property
-    def augmentation(self) -> dict[str, int | bool]:
-        """How training images vary: ``shift`` by up to so many pixels, and whether ``mirrored`` at random."""
-        return {"shift": PADDING, "mirrored": self.mirrored}
+    def augmentation(self) -> dict[str, int | str]:
+        """How training images vary: ``shift`` by up to so many pixels, and whether they are ``mirrored``."""
+        return {"shift": PADDING, "mirrored": "alternately" if self.mirrored else "never"}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -126,6 +126,10 @@ class Data:
         same images in the same order, augmented alike, on every device and after every interruption. The teacher and
         stage one have streams of their own.
 
+        A coin for each image decides whether it is mirrored in the first epoch; from then on it alternates, so that two
+        epochs show both views of every image: Jordan, *94 % on CIFAR-10 in 3.29 seconds* (2024), section 3.6,
+        https://arxiv.org/abs/2404.00498.
+
         Args:
             seed, epoch: whole numbers from 0.
             training: whose stream it is: "teacher", "stage one" or "stage two".
@@ -141,7 +145,8 @@ class Data:
         random = np.random.default_rng(stream(seed, f"batches of {training}", epoch))
         order = random.permutation(count)
         top, left = random.integers(0, 2 * PADDING, size=(2, count, 1), endpoint=True)
-        mirror = self.mirrored & (random.random((count, 1)) < 0.5)
+        coins = np.random.default_rng(stream(seed, f"mirrored images of {training}")).integers(2, size=(count, 1))
+        mirror = self.mirrored & ((coins[order] + epoch) % 2 == 1)  # (N, 1)
 
         # Padding by reflection as a table: row (or column) i of a padded image is row reflected[i] of the image, so
         # that no padded copy of the data set is needed (at 32 × 32, it would be half as big again).

@@ -59,7 +59,19 @@ def test_a_training_image_is_a_crop_of_its_padded_self_mirrored_only_where_allow
     assert tops == lefts == set(range(9))
     assert mirrored == ({True, False} if allowed else {False})
     assert len(set(drawn)) > len(drawn) / 3
-    assert data.augmentation == {"shift": max(tops) - 4, "mirrored": allowed}
+    assert data.augmentation == {"shift": max(tops) - 4, "mirrored": "alternately" if allowed else "never"}
+
+
+def test_two_consecutive_epochs_show_both_views_of_every_image():
+    data = noise(count=64)
+    possible = [crops(image.numpy()) for image in data.train_images]
+    mirrored = []
+    for epoch in range(3):
+        images, labels = zip(*data.batches(seed=3, training="stage two", epoch=epoch, batch_size=8), strict=True)
+        pairs = zip(pixels(data, torch.cat(images)), torch.cat(labels).tolist(), strict=True)
+        mirrored.append({label: possible[label][crop.tobytes()][2] for crop, label in pairs})
+    assert all(mirrored[0][label] != mirrored[1][label] for label in range(64))
+    assert mirrored[2] == mirrored[0] and 16 < sum(mirrored[0].values()) < 48, "a coin for each image"
 
 
 def test_every_training_image_comes_once_an_epoch():
