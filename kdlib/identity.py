@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-from kdlib import optimisers
 from kdlib.datasets import Data
 from kdlib.objectives import Objective
 from kdlib.storage import weights
@@ -25,7 +24,7 @@ def identify(objective: Objective, data: Data, schedule: Schedule, run: Run, pre
         classes=model.classes,
         channels=model.channels,
         objective=objective.settings(),
-        schedule={"optimiser": optimisers.NAME, **dataclasses.asdict(schedule)},
+        schedule=dataclasses.asdict(schedule),
         data={
             "name": data.name,
             "fingerprint": data.fingerprint,

@@ -17,7 +17,7 @@ from kdlib.streams import torch_seed
 Widths = tuple[tuple[int, ...], ...]  # output channels of the convolutions, a tuple a stage
 
 TEACHER_WIDTHS: Widths = ((32,), (64, 64), (128, 128, 128), (256, 272))
-STUDENT_WIDTHS: Widths = ((16,), (40, 40, 40), (64, 64, 64, 64), (72, 72, 72))
+STUDENT_WIDTHS: Widths = ((16,), (48, 48, 48), (64, 64, 64, 64), (64, 64, 80))
 
 # The hint layer ends this stage of the teacher, the guided layer the same stage of the student; both are 8 × 8 pixels.
 # Stages count from 1.
@@ -89,23 +89,29 @@ class ConvNet(nn.Module):
     def groups(self, through: int | None = None) -> list[dict[str, Any]]:
         """The trained parameters (of stages 1 to ``through``; None: of all layers) as optimiser groups.
 
-        Each has its learning-rate ``scale``; frozen ones are left out.
+        Each has its learning-rate ``scale``, and says whether its parameters are ``convolutions``; frozen ones are
+        left out.
         """
         scales = [*zip(self.stages, self.rates, strict=True), (self.head, 1.0)][:through]
-        return [{"params": list(part.parameters()), "scale": scale} for part, scale in scales if scale > 0]
+        return [
+            {"params": params, "scale": scale, "convolutions": convolutions}
+            for part, scale in scales
+            for convolutions in (True, False)
+            if (params := [value for value in part.parameters() if (value.ndim == 4) == convolutions]) and scale > 0
+        ]
 
 
-def teacher(seed: int = 0, classes: int = 10, channels: int = 3) -> ConvNet:
+def teacher(seed: int = 0, classes: int = 10, channels: int = 3, widths: Widths | None = None) -> ConvNet:
     """The teacher: 1.35 M parameters, 8 convolutions; (seed, "teacher") decides its first weights."""
-    return _seeded(TEACHER_WIDTHS, classes, channels, seed, "teacher")
+    return _seeded(widths or TEACHER_WIDTHS, classes, channels, seed, "teacher")
 
 
-def student(seed: int = 0, classes: int = 10, channels: int = 3) -> ConvNet:
-    """The student: 305 k parameters, 11 convolutions; thinner and deeper than the teacher.
+def student(seed: int = 0, classes: int = 10, channels: int = 3, widths: Widths | None = None) -> ConvNet:
+    """The student: 309 k parameters, 11 convolutions; thinner and deeper than the teacher.
 
     All students of a seed start from the same weights, so that their differences are due to the method.
     """
-    return _seeded(STUDENT_WIDTHS, classes, channels, seed, "student")
+    return _seeded(widths or STUDENT_WIDTHS, classes, channels, seed, "student")
 
 
 def _seeded(widths: Widths, classes: int, channels: int, seed: int, role: str) -> ConvNet:

@@ -16,6 +16,10 @@ from kdlib.models import ConvNet, Regressor
 
 Losses = dict[str, Tensor]  # named scalars, "total" among them
 
+# Scale of the regressor's learning rate. The hint loss is a mean over many channels, so its gradient is small; and the
+# regressor's updates are as large as their gradient, unlike those of convolutions. `selection` shows the effect.
+REGRESSOR_RATE = 16.0
+
 
 class Objective(Protocol):
     """What `training.fit` needs to know of a training stage.
@@ -126,12 +130,16 @@ class Hint:
         teacher: the trained teacher; never changed.
         student: the network whose layers up to the guided one learn.
         regressor: made for these two networks; names the guided stage.
+        regressor_rate: scale of its learning rate.
     """
 
     cache_targets = False
 
-    def __init__(self, teacher: ConvNet, student: ConvNet, regressor: Regressor):
+    def __init__(
+        self, teacher: ConvNet, student: ConvNet, regressor: Regressor, regressor_rate: float = REGRESSOR_RATE
+    ):
         self.teacher, self.student, self.regressor = teacher.requires_grad_(False).eval(), student, regressor
+        self.regressor_rate = regressor_rate
         self.modules = {"model": student, "regressor": regressor}
 
     def settings(self) -> dict[str, Any]:
@@ -139,12 +147,13 @@ class Hint:
             "name": "Hint",
             "rates": list(self.student.rates),
             "regressor": self.regressor.kind,
+            "regressor_rate": self.regressor_rate,
             "guided_stage": self.regressor.stage,
         }
 
     def groups(self) -> list[dict[str, Any]]:
         front = self.student.groups(through=self.regressor.stage)
-        return [*front, {"params": list(self.regressor.parameters()), "scale": 1.0}]
+        return [*front, {"params": list(self.regressor.parameters()), "scale": self.regressor_rate}]
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:

@@ -14,14 +14,15 @@ from kdlib.note import NOTE, Note
 
 GAP = 0.8  # points of validation accuracy: the note's rule, a larger difference counts as a gap
 ANALYSIS = "06_analysis"  # the notebook that compares all arms
-PUBLISHED = "published"  # the name under which the committed records are read
+PUBLISHED, REFERENCE = "published", "reference"
+COMMITTED = {PUBLISHED: "full", REFERENCE: "quick"}  # names under which committed records are read: of which profile
 
 Stage = Literal["teacher", "stage one", "stage two"]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How one stage of training goes: SGD with Nesterov momentum; the learning rate rises, then falls to zero.
+    """How one stage of training goes; the learning rate rises, then falls to zero.
 
     Attributes:
         epochs: passes over the training images.
@@ -30,14 +31,16 @@ class Schedule:
         batch_size: images a step.
         momentum: of the gradient, 0 to 1.
         warmup: share of the steps in which the learning rate rises, 0 to 1.
+        optimiser: see `kdlib.optimisers`.
     """
 
     epochs: int
-    learning_rate: float = 0.2
+    learning_rate: float = 0.1
     weight_decay: float = 5e-4
-    batch_size: int = 128
-    momentum: float = 0.9
-    warmup: float = 0.2
+    batch_size: int = 256
+    momentum: float = 0.6
+    warmup: float = 0.05
+    optimiser: Literal["Muon", "SGD"] = "Muon"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Profile:
     """The settings of a whole replicate.
 
     Attributes:
-        name: "smoke", "quick" or "full"; "published" stands for the committed records of an earlier "full".
+        name: "smoke", "quick" or "full"; "published" and "reference" stand for the committed records of an earlier
+            "full" and "quick".
         dataset: a name in `datasets.DATASETS`.
         train_images: how many of the training images are used; None for all.
         teacher, student, hint: schedules of the teacher, of every student that is trained on labels or logits
@@ -61,7 +65,7 @@ class Profile:
     student: Schedule
     hint: Schedule
     temperature: float = 4.0
-    alpha: float = 0.5
+    alpha: float = 0.75
     changes: tuple[tuple[str, float], ...] = ()
 
     def schedule(self, stage: Stage) -> Schedule:
@@ -215,8 +219,7 @@ class Study:
         """
         name = name or os.environ.get("KDLIB_PROFILE") or "quick"
         known = {profile.name: profile for profile in self.profiles}
-        if "full" in known:
-            known[PUBLISHED] = replace(known["full"], name=PUBLISHED)
+        known |= {alias: replace(known[name], name=alias) for alias, name in COMMITTED.items() if name in known}
         if name not in known:
             raise ValueError(f"There is no profile {name!r}{nearest(str(name), known)}")
         return known[name].change(**settings)
@@ -248,17 +251,17 @@ STUDY = Study(
         ),
         # The study in short.
         Profile(
-            "quick", "cifar10", train_images=10_000,
-            teacher=Schedule(epochs=3),
-            student=Schedule(epochs=3),
-            hint=Schedule(epochs=2, weight_decay=0.0),
+            "quick", "cifar10", train_images=None,
+            teacher=Schedule(epochs=4),
+            student=Schedule(epochs=4),
+            hint=Schedule(epochs=2, learning_rate=0.2, weight_decay=0.0),
         ),
-        # The published study. `selection` tells how rates, temperature and alpha were chosen.
+        # The study to publish. `selection` tells how the settings were chosen.
         Profile(
             "full", "cifar10", train_images=None,
-            teacher=Schedule(epochs=30, learning_rate=0.1),
-            student=Schedule(epochs=30, learning_rate=0.2),
-            hint=Schedule(epochs=8, learning_rate=0.4, weight_decay=0.0),
+            teacher=Schedule(epochs=18),
+            student=Schedule(epochs=18),
+            hint=Schedule(epochs=6, learning_rate=0.2, weight_decay=0.0),
         ),
     ),
     primary=(Contrast("exp2", "exp1"), Contrast("exp2", "distill"), Contrast("distill", "baseline")),

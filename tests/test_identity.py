@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import SMALL_WIDTHS, small_network
 
-from kdlib import datasets, models, optimisers, training
+from kdlib import datasets, models, training
 from kdlib.datasets import Data
 from kdlib.models import ConvNet, Regressor
 from kdlib.objectives import Classify, Distill, Hint
@@ -51,8 +51,8 @@ def distill(teacher, student, data, temperature=4.0, alpha=0.9):
     return Distill(teacher, student, temperature, alpha)
 
 
-def hint(teacher, student, data, kind=Regressor, stage=3, seed=0):
-    return Hint(teacher, student, kind(student, teacher, data.sample(64), stage=stage, seed=seed))
+def hint(teacher, student, data, kind=Regressor, stage=3, seed=0, rate=16.0):
+    return Hint(teacher, student, kind(student, teacher, data.sample(64), stage=stage, seed=seed), rate)
 
 
 MAKE = {"distill": distill, "hint": hint}
@@ -111,7 +111,7 @@ CHANGES = {  # field of the identity: what changes it
     ),
     "data.mirrored": other(data=lambda made: replace(made.data, mirrored=True)),
     "data.shift": patched(datasets, "PADDING", 2),
-    "schedule.optimiser": patched(optimisers, "NAME", "Muon"),
+    "schedule.optimiser": schedule("optimiser", "SGD"),
     "schedule.epochs": schedule("epochs", 3),
     "schedule.learning_rate": schedule("learning_rate", 0.1),
     "schedule.weight_decay": schedule("weight_decay", 0.0),
@@ -131,6 +131,7 @@ CASES = [
     ("distill", "objective.temperature", other(make=lambda made: lambda *parts: distill(*parts, temperature=8.0))),
     ("distill", "objective.alpha", other(make=lambda made: lambda *parts: distill(*parts, alpha=0.5))),
     *(("hint", name, CHANGES[name]) for name in ("widths", "objective.rates", "start.teacher", "start.model")),
+    ("hint", "objective.regressor_rate", other(make=lambda made: lambda *parts: hint(*parts, rate=1.0))),
     ("hint", "objective.regressor", other(make=lambda made: lambda *parts: hint(*parts, kind=OtherRegressor))),
     ("hint", "start.regressor", other(make=lambda made: lambda *parts: hint(*parts, seed=5))),
     ("hint", "objective.guided_stage", other(make=lambda made: lambda *parts: hint(*parts, stage=2))),

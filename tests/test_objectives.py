@@ -171,14 +171,15 @@ def test_scale_reaches_the_guided_layers_of_stage_one(batch):
     teacher, student = small_network(1), small_network()
     objective = Hint(teacher, student, models.Regressor(student, teacher, batch[0]))
     models.scale_rate(student, through=2, scale=0.5)
-    assert [group["scale"] for group in objective.groups()] == [0.5, 0.5, 1.0, 1.0]
+    assert [group["scale"] for group in objective.groups()] == [0.5, 0.5, 0.5, 1.0, 1.0, 16.0]
     models.freeze(student, through=1)
     assert trained(objective) == {*student.stages[1:3].parameters(), *objective.regressor.parameters()}
 
 
 def move(objective, batch, rate=0.5):
     """One step of plain gradient descent."""
-    optimizer = optimisers.sgd(objective.groups(), Schedule(epochs=1, momentum=0.0, weight_decay=0.0))
+    schedule = Schedule(epochs=1, momentum=0.0, weight_decay=0.0, optimiser="SGD")
+    optimizer = optimisers.optimiser(objective.groups(), schedule)
     optimisers.set_rate(optimizer, rate)
     step(objective, batch)
     optimizer.step()

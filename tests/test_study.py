@@ -133,7 +133,7 @@ def test_all_trainings_of_a_profile_have_one_batch_size():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"name": "huge"}, r"There is no profile 'huge': choose one of smoke, quick, full, published\."),
+        ({"name": "huge"}, r"There is no profile 'huge': choose one of smoke, quick, full, published, reference\."),
         ({"name": "ful"}, r"There is no profile 'ful'; did you mean full\?"),
         ({"epoch": 3}, r"epoch is no setting of a profile; did you mean epochs\?"),
         ({"epoch": None}, r"epoch is no setting of a profile; did you mean epochs\?"),
