@@ -30,12 +30,12 @@ def test_notebook_opens_with_its_question_and_shows_its_answer_next(path):
     cells = read(path)
     assert cells[0].cell_type == "markdown" and "**Question.**" in cells[0].source
     assert "parameters" in cells[1].metadata.tags
-    assert f'cells.answer("{path.stem}")' in cells[2].source
+    assert f'cells.opening("{path.stem}", profile' in cells[2].source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_checks_its_parameters_before_it_uses_them(path):
-    assert [line for line in code(path)[1].source.splitlines() if line.startswith(("cells.", "profile ="))] == [
+    assert [line for line in code(path)[1].source.splitlines() if line.startswith(("cells.prepare", "profile ="))] == [
         "cells.prepare()",
         next(line for line in code(path)[1].source.splitlines() if line.startswith("profile = STUDY.profile(profile")),
     ]

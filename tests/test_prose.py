@@ -6,7 +6,6 @@ import re
 import pytest
 from factories import accurate, record, results, with_curves
 
-from kdlib import optimisers
 from kdlib.report import inference, measures, prose
 from kdlib.storage.runs import Results
 from kdlib.study import ANALYSIS, STUDY, Contrast
@@ -101,6 +100,28 @@ def test_the_answer_follows_the_signs(language):
         (text,) = prose.matrix(results_, language)
         said = re.findall(f"{ABOVE[language]}|{BELOW[language]}", text)
         assert said == [word[language] for word in words] and re.findall(r"\d\.\d\d", text) == sizes
+
+
+def rising(**runs):
+    """Results of one seed, of arms with these test accuracies after each epoch."""
+    made = {run: record(run, epochs=len(values), accuracy=values[-1]) for run, values in runs.items()}
+    return Results(STUDY, {0: {run: with_curves(made[run], test={"accuracy": runs[run]}) for run in runs}})
+
+
+def test_a_short_runs_order_is_explained_by_the_published_curves():
+    """Experiment 1 leads the baseline in the short run, and until epoch 3 of 4 of the published one."""
+    published = rising(baseline=[50.0, 60.0, 70.0, 88.0], exp1=[70.0, 75.0, 80.0, 87.0], distill=[6.0, 7.0, 8.0, 89.0])
+    short = rising(baseline=[60.0, 70.0], exp1=[75.0, 80.0], distill=[65.0, 81.0])
+    (sentence,) = prose.reversals("04_exp1", short, published)
+    assert sentence.startswith(
+        "The baseline ends below experiment 1 here and above it in the published run, where it was"
+    )
+    assert "below it until epoch 3 of 4" in sentence
+    assert not prose.reversals("04_exp1", published, published)
+    always = rising(baseline=[90.0, 90.0], exp1=[80.0, 80.0])
+    (sentence,) = prose.reversals("04_exp1", short, always)
+    assert sentence.endswith("above it in the published run.")
+    assert not prose.reversals("02_baseline", short, published), "of this notebook's contrasts none turns"
 
 
 def test_no_sentence_with_the_matrix_in_it_claims_a_gap():
@@ -224,7 +245,7 @@ def test_the_caption_tells_of_an_earlier_recipe_where_one_record_is_of_another_t
     schedules = {"teacher": profile.teacher, "stage one": profile.hint, "stage two": profile.student}
     today = {}
     for arm in STUDY.arms:
-        schedule = {"optimiser": optimisers.NAME, **dataclasses.asdict(schedules[arm.stage])}
+        schedule = dataclasses.asdict(schedules[arm.stage])
         made = record(arm.name, images=20)
         today[arm.name] = made.model_copy(update={"identity": made.identity.model_copy(update={"schedule": schedule})})
     other = Results(STUDY, {0: {**today, "exp1": record("exp1", images=20)}})

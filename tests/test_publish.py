@@ -1,5 +1,6 @@
 """What surrounds the notebooks: the choice of the profile, their words, the summary, the index, publishing."""
 
+import dataclasses
 import itertools
 import runpy
 import subprocess
@@ -15,7 +16,7 @@ from kdlib.report import cells, inference, prose, publish, tables
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import ANALYSIS, PUBLISHED, STUDY
+from kdlib.study import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE, STUDY
 
 FULL, THERE = STUDY.profile("full"), STUDY.profile(PUBLISHED)
 NOTEBOOKS = [*STUDY.notebooks, ANALYSIS]
@@ -74,9 +75,9 @@ def test_the_published_records_are_not_run():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["choose", "huge"], "There is no profile 'huge': choose one of smoke, quick, full, published."),
+        (["choose", "huge"], "There is no profile 'huge': choose one of smoke, quick, full, published, reference."),
         (["choose", "smok"], "There is no profile 'smok'; did you mean smoke?"),
-        (["publish", "smoke"], "Only the profile full can be published, not smoke."),
+        (["publish", "smoke"], "Only full and quick can be published, not smoke."),
         (["publish", "full"], "No notebook was run yet (profile full, seed 0): run 01_teacher first."),
         (["publish"], "No notebook was run yet (profile published, seed 0): run 01_teacher first."),
     ],
@@ -99,7 +100,8 @@ def test_the_command_line_prints_the_profile(monkeypatch, capsys):
 
 def test_banner_tells_digits_quick_runs_and_changes_apart():
     assert cells.DIGITS in cells.banner(STUDY.profile("smoke")).data
-    assert "10,000 of the 50,000" in cells.banner(STUDY.profile("quick")).data
+    part = dataclasses.replace(STUDY.profile("quick"), train_images=10_000)
+    assert "10,000 of the 50,000" in cells.banner(part).data
     assert "all 50,000" in cells.banner(FULL).data and "Changed" not in cells.banner(FULL).data
     assert "Changed: temperature 8" in cells.banner(STUDY.profile("quick", temperature=8)).data
 
@@ -112,13 +114,39 @@ def test_the_analysis_says_what_it_shows():
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_the_answer_is_that_of_the_published_records(notebook):
-    assert "no published run" in cells.answer(notebook).data
+    assert "no published run" in cells.answer(notebook, THERE).data
     save(results(2, images=20), FULL)  # one's own run does not answer
-    assert "no published run" in cells.answer(notebook).data
+    assert "no published run" in cells.answer(notebook, THERE).data
     made = results(3, images=20)
     save(made, THERE)
-    assert cells.answer(notebook).data.endswith(" ".join(prose.sentences(notebook, made)))
-    assert "3 seeds" in cells.answer(notebook).data
+    answer = cells.answer(notebook, THERE).data
+    assert answer.endswith(" ".join(prose.sentences(notebook, made)))
+    assert "3 seeds, by an earlier recipe" in answer and "this run" not in answer
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_run_of_ones_own_is_answered_first_and_the_published_one_set_apart(notebook):
+    made, own = results(3, images=20), results(1, images=20, accuracies={"exp1": 95.0})
+    save(made, THERE)
+    quick = STUDY.profile("quick")
+    before, published = cells.answer(notebook, quick).data.split("\n\n> ")
+    assert "when the last cell has run" in before and published == cells.answer(notebook, THERE).data
+    after, published = cells.answer(notebook, quick, own).data.split("\n\n> ")
+    assert after.startswith("**Answer of this run** (profile `quick`). " + " ".join(prose.sentences(notebook, own)))
+    assert published == cells.answer(notebook, THERE).data
+    assert after.endswith(" ".join(prose.reversals(notebook, own, made)))
+
+
+def test_the_last_cell_renews_the_answer_at_the_top(replicate, monkeypatch):
+    stored = results(1, images=20, dataset="digits")
+    save(stored, replicate.profile)
+    shown = {}
+    monkeypatch.setattr(cells, "display", lambda value, display_id=None: shown.update({display_id: value.data}))
+    monkeypatch.setattr(cells, "update_display", lambda value, display_id: shown.update({display_id: value.data}))
+    cells.opening("03_distill", replicate.profile)
+    assert "will stand here" in shown[cells.ANSWER] and cells.DIGITS in shown[None]
+    cells.found("03_distill", replicate)
+    assert " ".join(prose.sentences("03_distill", stored)) in shown[cells.ANSWER]
 
 
 def test_what_a_run_found_is_told_beside_the_runs_of_its_own_replicate(replicate):
@@ -143,7 +171,8 @@ def test_summary_prints_the_tables_and_writes_the_index(project):
     table = tables.summary(made)
     for level in ("here", "note"):
         assert table.xs(level, axis=1, level=1).to_string() in text
-    assert "published" not in text and cells.DIGITS not in text
+    assert "no published run yet" in text and "no reference run to compare with" in text and cells.DIGITS not in text
+    assert " ".join(prose.sentences(ANALYSIS, made)) in text
     assert "build/quick/index.html" in text and "build/quick/results/" in text
     page = (project / "build/quick/index.html").read_text("utf-8")
     assert '<a href="seed0/01_teacher.html">' in page and "experiment 1" in page
@@ -151,16 +180,30 @@ def test_summary_prints_the_tables_and_writes_the_index(project):
 
 def test_summary_of_the_digits_says_so(project):
     save(results(1, images=20, dataset="digits"), STUDY.profile("smoke"))
-    assert publish.summary("smoke").startswith(cells.DIGITS)
+    save(results(1, images=20, accuracies={"exp1": 95.0}), THERE)
+    text = publish.summary("smoke")
+    assert text.startswith(cells.DIGITS) and "beside" not in text
+    assert "here and" not in text, "digits are not compared with images of another data set"
     assert cells.DIGITS in (project / "build/smoke/index.html").read_text("utf-8")
 
 
-def test_summary_of_full_ends_with_ones_own_accuracies_beside_the_published_ones():
+@pytest.mark.parametrize("committed", COMMITTED)
+def test_summary_shows_ones_own_accuracies_beside_the_committed_ones_of_the_profile(committed):
     own, there = results(1, images=20, accuracies={"exp1": 80.0}), results(3, images=20)
-    save(own, FULL)
-    assert "no published run to compare with" in publish.summary("full")
+    save(own, STUDY.profile(COMMITTED[committed]))
+    assert f"no {committed} run to compare with" in publish.summary(COMMITTED[committed])
+    save(there, STUDY.profile(committed))
+    text = publish.summary(COMMITTED[committed])
+    assert f"Yours beside the {committed} run\n{tables.beside(own, there).to_string()}" in text
+
+
+def test_summary_says_what_this_run_found_and_then_what_the_published_run_found():
+    own, there = results(1, images=20, accuracies={"exp1": 95.0}), results(3, images=20)
+    save(own, STUDY.profile("quick"))
     save(there, THERE)
-    assert tables.beside(own, there).to_string() in publish.summary("full")
+    here, published = publish.summary("quick").split("Answer of this run (profile `quick`). ")[1].split("\n\n")[:2]
+    assert here.startswith(" ".join(prose.sentences(ANALYSIS, own)))
+    assert published.endswith(" ".join(prose.sentences(ANALYSIS, there)))
 
 
 # Publishing
@@ -296,9 +339,37 @@ def test_a_run_that_lacks_an_arm_is_not_published(project, own):
     refused(project, "full", NotTrained, "exp2")
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", PUBLISHED, "huge"])
+@pytest.mark.parametrize("name", ["smoke", PUBLISHED, "huge"])
 def test_no_other_profile_is_published(project, own, name):
-    refused(project, name, ValueError, f"^Only the profile full can be published, not {name}.$")
+    refused(project, name, ValueError, f"^Only full and quick can be published, not {name}.$")
+
+
+def test_the_records_of_a_quick_run_become_the_reference_and_nothing_else_changes(project, own):
+    save(results(1, images=20), STUDY.profile("quick"))
+    before = contents(project)
+    publish.publish("quick")
+    new = {name: content for name, content in contents(project).items() if before.get(name) != content}
+    kinds = ("{}.json", "{}.npz", "timing/{}.json")
+    assert set(new) == {f"results/quick/seed0/{kind.format(arm.name)}" for kind in kinds for arm in STUDY.arms}
+    assert runs.load_all(STUDY.profile(REFERENCE)) == runs.load_all(STUDY.profile("quick"))
+
+
+def test_publishing_renews_the_answers_and_what_was_found_in_notebooks_that_stay(project, own):
+    def displayed(text):
+        return new_output("display_data", {"text/markdown": text})
+
+    made = results(3, images=20, accuracies={"exp1": 70.0})
+    for name in STUDY.notebooks:
+        shown = [displayed("old"), displayed("banner")]
+        opening = new_code_cell(f'cells.opening("{name}", profile)', id="a", outputs=shown)
+        found = new_code_cell(f'cells.found("{name}", replicate)', id="b", outputs=[displayed("old")])
+        write(new_notebook(cells=[opening, found]), project / f"notebooks/{name}.ipynb")
+    publish.publish()
+    for name in STUDY.notebooks:
+        opening, found = nbformat.read(project / f"notebooks/{name}.ipynb", as_version=4).cells
+        expected = [cells.answer(name, THERE).data, "banner"]
+        assert [output.data["text/markdown"] for output in opening.outputs] == expected
+        assert found.outputs[0].data["text/markdown"] == cells.listed(name, made.only(0)).data
 
 
 def test_the_analysis_is_executed_by_papermill_with_the_published_profile(project):
@@ -310,6 +381,8 @@ def test_the_analysis_is_executed_by_papermill_with_the_published_profile(projec
     ]
     language = {"language_info": {"name": "python"}}
     write(new_notebook(cells=cells, metadata=language), project / f"notebooks/{ANALYSIS}.ipynb")
+    for name in STUDY.notebooks:
+        write(new_notebook(), project / f"notebooks/{name}.ipynb")
     for name in publish.READMES:
         files.write_bytes(project / name, README.encode())
     publish.publish()

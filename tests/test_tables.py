@@ -243,9 +243,9 @@ def test_ones_own_accuracies_stand_beside_the_published_ones():
     table = tables.beside(own, published)
     assert table.index.tolist() == ["teacher", "baseline", "student (exp. 1)"]  # the arms that both have
     assert table["yours (%)"].tolist() == ["92.00", "89.00", "88.00"]
-    assert table["published (%)"].tolist() == ["92.50", "89.75", "86.75"]
+    assert table["committed (%)"].tolist() == ["92.50", "89.75", "86.75"]
     assert table["difference (points)"].tolist() == ["−0.50", "−0.75", "+1.25"]
-    assert table["published range"].tolist() == [
+    assert table["range"].tolist() == [
         "91.50 to 93.50 (2 seeds)", "89.00 to 90.50 (2 seeds)", "86.00 to 87.50 (2 seeds)"
     ]  # fmt: skip
     assert table["within"].tolist() == ["yes", "yes", "no"]  # the ends of the range belong to it

@@ -1,4 +1,4 @@
-"""What a notebook displays around its experiment: the published answer, the kind of run, what it found."""
+"""What a notebook displays around its experiment: the answer, the kind of run, what it found."""
 
 import ast
 import traceback
@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from IPython import get_ipython
-from IPython.display import Markdown
+from IPython.display import Markdown, display, update_display
 
 from kdlib.checks import nearest
 from kdlib.datasets import DATASETS
@@ -17,6 +17,7 @@ from kdlib.storage.records import Record
 from kdlib.storage.runs import NotTrained, Replicate, Results
 from kdlib.study import PUBLISHED, STUDY, Profile
 
+ANSWER = "answer"  # names the display that `found` renews
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
 
 
@@ -85,18 +86,43 @@ def _notice(dataset: str, profile: str, text: str, more: str) -> Markdown:
     return Markdown("> " + (f"⚠️ **{DIGITS}** (profile `{profile}`)" if dataset == "digits" else text) + more)
 
 
-def answer(notebook: str) -> Markdown:
-    """A notebook's answer, from the published records."""
+def opening(notebook: str, profile: Profile, results: Results | None = None) -> None:
+    """Display the answer to a notebook's question, and what kind of run it shows.
+
+    Without ``results`` the answer of this run comes when `found` knows it.
+    """
+    display(answer(notebook, profile, results), display_id=ANSWER)
+    display(banner(profile) if results is None else shown(results))
+
+
+def answer(notebook: str, profile: Profile, results: Results | None = None) -> Markdown:
+    """The answer of this run, from its ``results``, and set apart from it that of the published run."""
     try:
-        results = runs.load_all(STUDY.profile(PUBLISHED))
+        published = runs.load_all(STUDY.profile(PUBLISHED))
     except NotTrained:
-        return Markdown("**Answer.** There is no published run yet; what this run found stands at the end.")
-    seeds = f", {len(results.by_seed)} seeds" if len(results.by_seed) > 1 else ""
-    return Markdown(f"**Answer** (published run{seeds}). {' '.join(prose.sentences(notebook, results))}")
+        published, there = None, "There is no published run yet."
+    else:
+        seeds = f", {len(published.by_seed)} seeds" if len(published.by_seed) > 1 else ""
+        recipe = ", by an earlier recipe" if prose.earlier(published) else ""
+        there = f"**Answer** (published run{seeds}{recipe}). {' '.join(prose.sentences(notebook, published))}"
+    if profile.name == PUBLISHED:
+        return Markdown(there)
+    if results is None:
+        return Markdown(f"**Answer of this run.** It will stand here when the last cell has run.\n\n> {there}")
+    told = prose.sentences(notebook, results)
+    if published is not None and profile.dataset == published.any_record.identity.data["name"]:
+        told += prose.reversals(notebook, results, published)
+    return Markdown(f"**Answer of this run** (profile `{profile.name}`). {' '.join(told)}\n\n> {there}")
 
 
 def found(notebook: str, replicate: Replicate, *new: Record) -> Markdown:
     """What the runs ``new`` of a notebook show, beside the standard runs of the same replicate."""
     told = replicate.records() | {replicate.study.arm(record.run).name: record for record in new}
     results = Results(replicate.study, {replicate.seed: told})
+    update_display(answer(notebook, replicate.profile, results), display_id=ANSWER)
+    return listed(notebook, results)
+
+
+def listed(notebook: str, results: Results) -> Markdown:
+    """What the records tell of a notebook's question, as a list."""
     return Markdown("\n".join(f"- {sentence}" for sentence in prose.sentences(notebook, results)))

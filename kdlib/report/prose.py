@@ -10,12 +10,11 @@ from typing import Any, Literal
 import jinja2
 import numpy as np
 
-from kdlib import optimisers
 from kdlib.report import inference, measures, tables
 from kdlib.report.inference import Estimate, signed
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
-from kdlib.study import ANALYSIS, GAP, Contrast, Study
+from kdlib.study import ANALYSIS, GAP, Contrast
 
 Language = Literal["en", "zh"]
 
@@ -102,21 +101,51 @@ def sentences(notebook: str, results: Results) -> list[str]:
     analysis by the primary contrasts.
     """
     study = results.study
+    told = [compare(results, contrast) for contrast in _contrasts(notebook, results)]
     if notebook == ANALYSIS:
-        told = [compare(results, contrast) for contrast in inference.available(results, study.primary)]
         return [*matrix(results), *told, *ordering(results)]
     own = {arm.name for arm in study.arms if arm.notebook == notebook}
     needed = {need for arm in own for need in study.arm(arm).needs}
-    told = []
+    models = []
     for arm in study.arms:
         if results.seeds(arm.name) and arm.classifies and arm.name in own:
-            told.append(headline(results, arm.name))
+            models.append(headline(results, arm.name))
         elif results.seeds(arm.name) and not arm.classifies and arm.name in own | needed:
-            told.append(stage_one(results, arm.name))
-    order = [arm.name for arm in study.arms]
-    for contrast in inference.available(results, study.contrasts):
-        if max(contrast.first, contrast.second, key=order.index) in own:
-            told.append(compare(results, contrast))
+            models.append(stage_one(results, arm.name))
+    return models + told
+
+
+def _contrasts(notebook: str, results: Results) -> list[Contrast]:
+    """The contrasts that a notebook tells of, as far as both arms were run; see `sentences`."""
+    study = results.study
+    if notebook == ANALYSIS:
+        return inference.available(results, study.primary)
+    arms = {arm.name: arm for arm in study.arms}
+    order = list(arms)
+    return [
+        contrast
+        for contrast in inference.available(results, study.contrasts)
+        if arms[max(contrast.first, contrast.second, key=order.index)].notebook == notebook
+    ]
+
+
+def reversals(notebook: str, results: Results, published: Results) -> list[str]:
+    """Of each contrast that a notebook tells of and whose sign differs from the published run's, when it turned there.
+
+    A short run may end where a long one still was on its way: the published curves show it.
+    """
+    told = []
+    for contrast in _contrasts(notebook, results):
+        here = inference.difference(results, contrast).mean
+        pairs = published.together(contrast.first, contrast.second)
+        curves = [np.subtract(*(record.test["accuracy"] for record in pair)) for pair in pairs]
+        if not curves or here * np.mean(curves, axis=0)[-1] >= 0:
+            continue
+        alike = np.flatnonzero(here * np.mean(curves, axis=0) > 0)
+        epochs = pairs[0][0].epochs("test")
+        first, second = _names(results, contrast, "en")
+        turned = epochs[alike[-1]] if alike.size else None
+        told.append(say("reversal", first=first, second=second, above=here > 0, turned=turned, epochs=epochs[-1]))
     return told
 
 
@@ -148,7 +177,7 @@ def readme(results: Results, language: Language, seconds: float) -> str:
         threads=all_of(lambda record: record.machine["threads"]),
         hours=f"{seconds / 3600:.1f}",
         n=" / ".join(dict.fromkeys(_over(inference.accuracy(results, arm.name), language) for arm in results.models)),
-        earlier=any(_is_earlier(record, results.study) for record in records),
+        earlier=earlier(results),
     )
     return fill(
         "readme",
@@ -176,11 +205,15 @@ def findings(results: Results, language: Language) -> list[str]:
     return told
 
 
-def _is_earlier(record: Record, study: Study) -> bool:
+def earlier(results: Results) -> bool:
     """Whether a record was made by another recipe than its profile has today."""
-    stage = study.arm(record.run).stage
-    now = {"optimiser": optimisers.NAME, **dataclasses.asdict(study.profile(record.profile).schedule(stage))}
-    return record.identity.stream != stage or record.identity.schedule != now
+
+    def differs(record: Record) -> bool:
+        stage = results.study.arm(record.run).stage
+        now = dataclasses.asdict(results.study.profile(record.profile).schedule(stage))
+        return record.identity.stream != stage or record.identity.schedule != now
+
+    return any(differs(record) for records in results.by_seed.values() for record in records.values())
 
 
 def fill(name: str, version: str, **values: Any) -> str:

@@ -1,5 +1,6 @@
 """Around the notebooks: the choice of a profile, the summary at the end, and publishing."""
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from kdlib.report import cells, prose, tables
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import ANALYSIS, PUBLISHED, STUDY
+from kdlib.study import ANALYSIS, COMMITTED, PUBLISHED, STUDY
 
 START, END = "<!-- results: written by make publish -->", "<!-- end of results -->"
 READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
@@ -42,7 +43,8 @@ def choose(name: str | None) -> str:
 def summary(profile_name: str) -> str:
     """Write ``index.html`` beside the executed notebooks; the closing text of `make report`.
 
-    Of the profile full it ends with the own accuracies beside the published ones.
+    It says what this run found, then, set apart, what the published run found, and shows the own accuracies beside the
+    committed ones of the same profile.
     """
     profile = STUDY.profile(profile_name)
     results, folder, home = runs.load_all(profile), runs.build_folder(profile.name), runs.root()
@@ -61,13 +63,14 @@ def summary(profile_name: str) -> str:
     )
     files.write_bytes(folder / "index.html", page.encode())
     here, note = (table.xs(level, axis=1, level=1).to_string() for level in ("here", "note"))
-    parts = [*([notice] if notice else []), f"{seeds}\n{here}", f"The note\n{note}"]
-    if profile.name == "full":
+    told = cells.answer(ANALYSIS, profile, results).data.replace("**", "").replace("\n\n> ", "\n\n")
+    parts = [*([notice] if notice else []), f"{seeds}\n{here}", f"The note\n{note}", told]
+    for alias in (alias for alias, name in COMMITTED.items() if name == profile.name):
         try:
-            beside = tables.beside(results, runs.load_all(STUDY.profile(PUBLISHED)))
-            parts.append(f"Yours beside the published run\n{beside.to_string()}")
+            beside = tables.beside(results, runs.load_all(STUDY.profile(alias)))
+            parts.append(f"Yours beside the {alias} run\n{beside.to_string()}")
         except NotTrained:
-            parts.append("There is no published run to compare with.")
+            parts.append(f"There is no {alias} run to compare with.")
     parts.append(
         f"Notebooks  {folder.relative_to(home)}/index.html\n"
         f"Figures    {folder.relative_to(home)}/figures/\n"
@@ -81,25 +84,32 @@ def publish(profile_name: str | None = None) -> None:
 
     Args:
         profile_name: "full" first takes over one's own run of that profile: its records, the weights of seed 0, and the
-            executed notebooks. None renews what follows from ``results/``: the analysis, its figures, the READMEs.
+            executed notebooks. "quick" takes over the records of one's own run as the reference of that profile, and
+            does nothing else. None renews what follows from ``results/``: the analysis, its figures, the answers in the
+            notebooks, the READMEs.
 
     Raises:
         NotTrained: there are no records, or a notebook has not been executed.
         ValueError: another profile, or a notebook was changed after it was executed.
     """
-    if profile_name not in (None, "full"):
-        raise ValueError(f"Only the profile full can be published, not {profile_name}.")
+    if profile_name not in (None, *COMMITTED.values()):
+        raise ValueError(f"Only {' and '.join(COMMITTED.values())} can be published, not {profile_name}.")
     home = runs.root()
     if profile_name:
         missing = runs.load_all(STUDY.profile(profile_name), including=0).only(0).missing
         if missing:
             names = ", ".join(arm.name for arm in missing)
-            raise NotTrained(f"Seed 0 has no record of {names}: run make report PROFILE=full first.")
-        build = runs.build_folder(profile_name)
-        executed = {name: build / "seed0" / f"{name}.ipynb" for name in STUDY.notebooks}
-        _take_outputs(executed)
-        _replace(home / "results" / "full", _published_files(build / "results"), build / "results")
-        _replace(home / "figures", (build / "figures" / "seed0").glob("*.png"), build / "figures" / "seed0")
+            raise NotTrained(f"Seed 0 has no record of {names}: run make report PROFILE={profile_name} first.")
+        build, patterns = runs.build_folder(profile_name), ["seed*/**/*.json", "seed*/**/*.npz"]
+        if profile_name == COMMITTED[PUBLISHED]:
+            _take_outputs({name: build / "seed0" / f"{name}.ipynb" for name in STUDY.notebooks})
+            _replace(home / "figures", (build / "figures" / "seed0").glob("*.png"), build / "figures" / "seed0")
+            patterns.append("seed0/*.safetensors")
+        # Records of all seeds with their timings, but of no variant.
+        taken = [path for pattern in patterns for path in (build / "results").glob(pattern) if "-" not in path.name]
+        _replace(home / "results" / profile_name, taken, build / "results")
+        if profile_name != COMMITTED[PUBLISHED]:
+            return
     results = runs.load_all(STUDY.profile(PUBLISHED), including=0)
     analysis = runs.build_folder(PUBLISHED) / f"{ANALYSIS}.ipynb"
     analysis.parent.mkdir(parents=True, exist_ok=True)
@@ -107,18 +117,14 @@ def publish(profile_name: str | None = None) -> None:
     if subprocess.run([*command, "--no-progress-bar", "-p", "profile", PUBLISHED]).returncode:
         raise ValueError(f"{analysis.name} failed (see above): repair it, then run make publish again.")
     _take_outputs({ANALYSIS: analysis})
+    for name in STUDY.notebooks:
+        _renew_answer(name)
     for picture in Replicate(STUDY.profile(PUBLISHED)).figures.glob("*.png"):
         files.write_bytes(home / "figures" / picture.name, picture.read_bytes())
     seconds = training_seconds(results)
     for name, language in READMES.items():
         text = update((home / name).read_text("utf-8"), prose.readme(results, language, seconds))
         files.write_bytes(home / name, text.encode())
-
-
-def _published_files(folder: Path) -> list[Path]:
-    """Records of all seeds with their timings, and the weights of seed 0; no variants."""
-    patterns = ("seed*/**/*.json", "seed*/**/*.npz", "seed0/*.safetensors")
-    return [path for pattern in patterns for path in folder.glob(pattern) if "-" not in path.name]
 
 
 def _replace(folder: Path, new: Iterable[Path], base: Path) -> None:
@@ -145,6 +151,17 @@ def _take_outputs(executed: dict[str, Path]) -> None:
         notebooks[source] = notebook
     for source, notebook in notebooks.items():
         nbformat.write(notebook, source)
+
+
+def _renew_answer(name: str) -> None:
+    """Have a notebook show the answer, and at its end what seed 0 found, as they follow from the published records."""
+    path, profile = runs.root() / "notebooks" / f"{name}.ipynb", STUDY.profile(PUBLISHED)
+    notebook, seed = nbformat.read(path, as_version=4), runs.load_all(profile, including=0).only(0)
+    new = {"cells.opening(": cells.answer(name, profile), "cells.found(": cells.listed(name, seed)}
+    for cell, call in itertools.product(notebook.cells, new):
+        if cell.cell_type == "code" and call in cell.source:
+            cell.outputs[0].data["text/markdown"] = new[call].data
+    nbformat.write(notebook, path)
 
 
 def update(text: str, new: str) -> str:

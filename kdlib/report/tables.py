@@ -10,8 +10,9 @@ import pandas as pd
 
 from kdlib.report import inference, measures
 from kdlib.report.inference import signed
+from kdlib.storage import files
 from kdlib.storage.records import Record
-from kdlib.storage.runs import Replicate, Results, load_variants
+from kdlib.storage.runs import Replicate, Results, load_variants, root
 from kdlib.study import GAP, Arm, Contrast
 
 # Rows of the summary table: decimals and unit.
@@ -192,22 +193,35 @@ def variants(replicate: Replicate) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "test accuracy (%)"])
 
 
-def beside(own: Results, published: Results) -> pd.DataFrame:
-    """Test accuracies of one's own run beside the published ones, as text; arms that both have.
+def selection() -> pd.DataFrame:
+    """The trials by which the settings were chosen (`kdlib.selection`): scores in percent, and what each change moved.
 
-    "within" tells whether the mean of the own run lies between the lowest and the highest published seed.
+    Empty where the project's folder has no such results. Raises ``StorageError`` if they are damaged.
+    """
+    path = root() / "results" / "selection.json"
+    rows = files.read_json(path)["trials"] if path.exists() else []
+    table = pd.DataFrame(rows, columns=["training", "change", "scores", "moved", "seconds"])
+    table["change"] = table["change"].replace("", "the recipe")
+    table["scores"] = [", ".join(f"{score:.2f}" for score in scores) for scores in table["scores"]]
+    return table.set_index(["training", "change"])
+
+
+def beside(own: Results, committed: Results) -> pd.DataFrame:
+    """Test accuracies of one's own run beside committed ones, as text; arms that both have.
+
+    "within" tells whether the mean of the own run lies between the lowest and the highest committed seed.
     """
     rows = {}
     for arm in own.models:
-        if not published.seeds(arm.name):
+        if not committed.seeds(arm.name):
             continue
         here = inference.accuracy(own, arm.name).mean
-        there = [measures.accuracy(record) for record in published.records(arm.name)]
+        there = [measures.accuracy(record) for record in committed.records(arm.name)]
         rows[arm.title] = {
             "yours (%)": f"{here:.2f}",
-            "published (%)": f"{np.mean(there):.2f}",
+            "committed (%)": f"{np.mean(there):.2f}",
             "difference (points)": signed(here - np.mean(there)),
-            "published range": f"{min(there):.2f} to {max(there):.2f} ({len(there)} seeds)",
+            "range": f"{min(there):.2f} to {max(there):.2f} ({len(there)} seeds)",
             "within": "yes" if min(there) <= here <= max(there) else "no",
         }
     return pd.DataFrame.from_dict(rows, orient="index")

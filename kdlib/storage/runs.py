@@ -11,7 +11,7 @@ from kdlib.storage import files, weights
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study
+from kdlib.study import COMMITTED, STUDY, Arm, Profile, Study
 
 
 class NotTrained(RuntimeError):
@@ -30,7 +30,9 @@ def build_folder(profile_name: str) -> Path:
 
 def results_folder(profile_name: str) -> Path:
     """Where records and weights lie: of the published study in ``results/full``, else in the build folder."""
-    return root() / "results" / "full" if profile_name == PUBLISHED else build_folder(profile_name) / "results"
+    if profile_name in COMMITTED:
+        return root() / "results" / COMMITTED[profile_name]
+    return build_folder(profile_name) / "results"
 
 
 @dataclass(frozen=True)
