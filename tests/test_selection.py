@@ -1,4 +1,4 @@
-"""How the published run's settings were chosen."""
+"""How the study's settings were chosen."""
 
 import dataclasses
 from pathlib import Path
@@ -10,30 +10,35 @@ from kdlib import datasets, models, selection
 from kdlib.storage import files
 from kdlib.study import STUDY, Schedule
 
-CHOSEN = Path(__file__).parents[1] / "results" / "selection.json"
+CHOSEN = files.read_json(Path(__file__).parents[1] / "results" / "selection.json")
 
 
-def test_every_candidate_is_scored_on_held_out_images(small_data, monkeypatch):
+def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(small_data, monkeypatch):
     schedule = Schedule(epochs=1, batch_size=64)
-    trial = dataclasses.replace(selection.TRIAL, dataset="digits", teacher=schedule, student=schedule, hint=schedule)
-    monkeypatch.setattr(selection, "TRIAL", trial)
+    profile = dataclasses.replace(
+        STUDY.profile("smoke"), name="selection", teacher=schedule, student=schedule, hint=schedule
+    )
+    monkeypatch.setattr(selection, "recipe", lambda epochs: profile)
     monkeypatch.setattr(selection, "HELD_OUT", 56)
-    monkeypatch.setattr(selection, "RATES", (0.05, 0.1))
     monkeypatch.setattr(datasets, "load", lambda name: small_data)
     monkeypatch.setattr(models, "TEACHER_WIDTHS", SMALL_WIDTHS)
     monkeypatch.setattr(models, "STUDENT_WIDTHS", SMALL_WIDTHS)
+    changes = {
+        "teacher": {"label smoothing 0.1": {"smoothing": 0.1}},
+        "baseline": {"learning rate 0.2": {"learning_rate": 0.2}, "thin": {"widths": ((8,), (8,), (8,), (8,))}},
+        "hint": {"SGD": {"optimiser": "SGD"}},
+        "distill": {"temperature 2": {"temperature": 2.0}},
+    }
+    monkeypatch.setattr(selection, "CHANGES", changes)
     rows = selection.select()
-    assert [row["training"] for row in rows] == ["teacher"] * 2 + ["baseline"] * 2 + ["hint"] * 2 + ["distill"] * 3
-    # Shares of 56 images, not of the 100 of the test split.
-    shares = [row["score"] * 56 / 100 for row in rows if row["training"] != "hint"]
-    assert shares == pytest.approx([round(share) for share in shares], abs=1e-4)
-    rate = selection.best(rows, "baseline")["learning_rate"]
-    assert {row["learning_rate"] for row in rows if row["training"] == "distill"} == {rate}
-
-
-def test_the_full_profile_has_the_settings_that_scored_best():
-    trials, full = files.read_json(CHOSEN)["trials"], STUDY.profile("full")
-    for training, schedule in (("teacher", full.teacher), ("baseline", full.student), ("hint", full.hint)):
-        assert schedule.learning_rate == selection.best(trials, training)["learning_rate"], training
-    distill = selection.best(trials, "distill")
-    assert (full.temperature, full.alpha) == (distill["temperature"], distill["alpha"])
+    expected = [(training, change) for training in changes for change in ("", *changes[training])]
+    assert [(row["training"], row["change"]) for row in rows] == expected
+    for row in rows:
+        of_recipe = next(other for other in rows if (other["training"], other["change"]) == (row["training"], ""))
+        differences = [one - other for one, other in zip(row["scores"], of_recipe["scores"], strict=False)]
+        assert len(row["scores"]) == (2 if differences[0] >= 0 else 1)
+        assert row["moved"] == pytest.approx(sum(differences) / len(differences), abs=0.01)
+        if row["training"] != "hint":  # shares of 56 images, not of the 100 of the test split
+            shares = [score * 56 / 100 for score in row["scores"]]
+            assert shares == pytest.approx([round(share) for share in shares], abs=0.01)
+    assert len({tuple(row["scores"]) for row in rows}) > 6, "the changes change something"
