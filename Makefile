@@ -1,7 +1,7 @@
 # make report   run the six notebooks        PROFILE=smoke|quick|full (default quick)  SEEDS=n (default 1)  CORES=n
 # make test     everything that CI checks
 # make lab      JupyterLab on the notebooks
-# make bench    how fast training is, beside other ways to do it
+# make bench    how fast training is, beside other ways to do it, and minutes to an accuracy
 # make publish  the published run shown anew, from its records; PROFILE=full takes over your own run first
 # make lock     requirements.lock from requirements.txt
 # Each sets up what it needs in .venv first: with PYTHON=python3.13 another Python, with TORCH_BACKEND=auto (or cpu,
@@ -36,6 +36,7 @@ lab: $(READY)
 
 bench: $(READY) benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/accuracy.py
 
 publish: $(READY)
 	$(BIN)/python -m kdlib.report publish $(PROFILE)

@@ -38,7 +38,7 @@ from pipeline import LEARNING_RATE, WORKERS, per_image, steady_rate, synchronize
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdlib import datasets, hardware, models
+from kdlib import datasets, hardware, models, optimisers
 from kdlib.datasets import Data
 from kdlib.objectives import Classify, Distill, Hint, Objective
 from kdlib.storage import files, runs
@@ -130,7 +130,7 @@ def bare_steps(training: Training, data: Data) -> Iterator[int]:
     objective = training.build()
     for module in objective.modules.values():
         module.train()
-    optimizer = sgd(objective, training.schedule, fused=True)
+    optimizer = optimisers.optimiser(objective.groups(), training.schedule)
     images, labels = next(data.batches(seed=0, training="stage two", epoch=0, batch_size=BATCH_SIZE))
     autocast = hardware.autocast(DEVICE, PRECISION)
     with autocast:
@@ -152,7 +152,8 @@ def loop_steps(training: Training, data: Data) -> Iterator[int]:
         module.to(memory_format=torch.contiguous_format).train()
     if objective.teacher is not None:
         objective.teacher.to(memory_format=torch.contiguous_format)
-    optimizer = sgd(objective, training.schedule)
+    parameters = [parameter for group in objective.groups() for parameter in group["params"]]
+    optimizer = torch.optim.SGD(parameters, LEARNING_RATE, momentum=0.9)
     running_loss = 0.0
     for images, labels in DataLoader(per_image(data), BATCH_SIZE, shuffle=True, num_workers=WORKERS, drop_last=True):
         images, labels = images.to(DEVICE), labels.to(DEVICE)
@@ -162,14 +163,6 @@ def loop_steps(training: Training, data: Data) -> Iterator[int]:
         optimizer.step()
         running_loss += values["total"].item()
         yield len(images)
-
-
-def sgd(objective: Objective, schedule: Schedule, fused: bool | None = None) -> torch.optim.SGD:
-    """The optimiser of ``fit``, over what ``objective`` trains."""
-    parameters = [parameter for group in objective.groups() for parameter in group["params"]]
-    return torch.optim.SGD(
-        parameters, LEARNING_RATE, schedule.momentum, weight_decay=schedule.weight_decay, nesterov=True, fused=fused
-    )
 
 
 def torchdistill_rates(steps: int) -> Round:

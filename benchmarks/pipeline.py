@@ -26,18 +26,13 @@ class InMemoryCIFAR10(torchvision.datasets.CIFAR10):
         self.targets = data.train_labels.tolist()
 
 
-def per_image(data: Data) -> Dataset:
-    """The training images of ``data``, cropped, flipped and normalised one by one: ((3, 32, 32) float32, label)."""
+def per_image(data: Data, augmented: bool = True) -> Dataset:
+    """The training images of ``data``, one by one cropped and flipped, and normalised: ((3, 32, 32) float32, label)."""
     transforms = torchvision.transforms
-    augment = transforms.Compose(
-        [
-            transforms.RandomCrop(data.train_images.shape[1], padding=PADDING),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize((data.mean / 255).tolist(), (data.std / 255).tolist()),
-        ]
-    )
-    return InMemoryCIFAR10(data, augment)
+    crop = transforms.RandomCrop(data.train_images.shape[1], padding=PADDING)
+    normalise = transforms.Normalize((data.mean / 255).tolist(), (data.std / 255).tolist())
+    augment = [crop, transforms.RandomHorizontalFlip()] if augmented else []
+    return InMemoryCIFAR10(data, transforms.Compose([*augment, transforms.ToTensor(), normalise]))
 
 
 def synchronize(device: torch.device) -> None:

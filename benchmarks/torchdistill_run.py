@@ -1,13 +1,14 @@
-"""The speed of torchdistill on our models and images, as one line of JSON: {training: images/s}.
+"""torchdistill on our models and images: its speed for `bench.py`, its accuracy over time for `accuracy.py`.
 
-Runs in torchdistill's own environment; `bench.py` starts it, with the project's folder in ``PYTHONPATH``.
-Distillation is a ``DistillationBox``; FitNet a ``MultiStagesDistillationBox``, made like torchdistill's own sample
-configuration: in stage one both networks are cut behind the hint and guided layers, and a regressor is added to
-the student.
+Runs in torchdistill's own environment, started by these two with the project's folder in ``PYTHONPATH``. Distillation
+is a ``DistillationBox``; FitNet a ``MultiStagesDistillationBox``, made like torchdistill's own sample configuration: in
+stage one both networks are cut behind the hint and guided layers, and a regressor is added to the student.
 """
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,12 @@ from pipeline import LEARNING_RATE, WORKERS, per_image, steady_rate
 from torch.utils.data import RandomSampler
 
 from kdlib import datasets, models
-from kdlib.study import STUDY
+from kdlib.datasets import Data
+from kdlib.models import ConvNet
+from kdlib.objectives import Classify
+from kdlib.storage.runs import Replicate
+from kdlib.study import PUBLISHED, STUDY
+from kdlib.training import evaluate
 
 # After pipeline, which imports torchvision in the way that works beside every torch.
 from torchdistill.core.distillation import DistillationBox, get_distillation_box  # isort: skip
@@ -97,27 +103,64 @@ def epoch(box: DistillationBox, device: torch.device) -> Iterator[int]:
         yield len(images)
 
 
-def main() -> None:
-    """Measure the three trainings."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("device", type=torch.device)
-    parser.add_argument("steps", type=int, help="of each training")
-    arguments = parser.parse_args()
-    data = datasets.load("cifar10")
+def make_box(config: dict[str, Any], data: Data, teacher: ConvNet, student: ConvNet) -> DistillationBox:
+    """torchdistill's training of a student from a teacher, both on the device of ``data``."""
+    return get_distillation_box(
+        teacher, student, {"train": per_image(data)}, config, data.device, device_ids=[], distributed=False, lr_factor=1
+    )
+
+
+def speeds(data: Data, steps: int) -> None:
+    """Print one line of JSON: {training: images/s}, each measured over so many steps."""
 
     def box(config: dict[str, Any]) -> DistillationBox:
-        teacher, student = models.teacher().eval().to(arguments.device), models.student().to(arguments.device)
-        return get_distillation_box(
-            teacher, student, {"train": per_image(data)}, config, arguments.device,
-            device_ids=[], distributed=False, lr_factor=1,
-        )  # fmt: skip
+        return make_box(config, data, models.teacher().eval().to(data.device), models.student().to(data.device))
 
     single, two_stages = box(distillation()), box({"stage1": hint(), "stage2": distillation()})
     rates = {}
     for name, trained in {"distill": single, "hint": two_stages, "exp2": two_stages}.items():
-        rates[name] = steady_rate(epoch(trained, arguments.device), arguments.steps, arguments.device)
+        rates[name] = steady_rate(epoch(trained, data.device), steps, data.device)
         trained.post_epoch_process()  # on to the next stage
     print(json.dumps(rates))
+
+
+def sample_recipe() -> dict[str, Any]:
+    """Distillation as torchdistill's sample configuration for a ResNet-20 on CIFAR-10 has it."""
+    config = distillation()
+    config["num_epochs"] = 182
+    config["train_data_loader"]["kwargs"] |= {"batch_size": 128, "drop_last": False}
+    config["optimizer"]["kwargs"] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    config["scheduler"] = {"key": "MultiStepLR", "kwargs": {"milestones": [91, 136], "gamma": 0.1}}
+    config["criterion"]["kwargs"]["sub_terms"]["loss"]["criterion"]["kwargs"] |= {"temperature": 4.0, "alpha": 0.9}
+    return config
+
+
+def accuracies(data: Data) -> None:
+    """Train an epoch for each line of the standard input, and print [minutes of training so far, test accuracy]."""
+    teacher = models.load(Replicate(STUDY.profile(PUBLISHED)).run("teacher"), data.device)
+    student = models.student().to(data.device)
+    trained, minutes = make_box(sample_recipe(), data, teacher, student), 0.0
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        student.train()
+        for _ in epoch(trained, data.device):
+            pass
+        trained.post_epoch_process()
+        minutes += (time.perf_counter() - started) / 60
+        print(json.dumps([minutes, evaluate(Classify(student), data)[0]["accuracy"]]), flush=True)
+
+
+def main() -> None:
+    """See the module's documentation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("device", type=torch.device)
+    parser.add_argument("what", help="the steps of each training, to measure its speed, or accuracy")
+    arguments = parser.parse_args()
+    data = datasets.load("cifar10", arguments.device)
+    if arguments.what == "accuracy":
+        accuracies(data)
+    else:
+        speeds(data, int(arguments.what))
 
 
 if __name__ == "__main__":
