@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from factories import accurate, classified, record, with_discordant
 from scipy import stats
@@ -111,6 +112,76 @@ def test_other_measures_of_one_seed_have_no_interval():
     assert math.isnan(inference.over_seeds(made, "exp1", measures.best).half_width)
 
 
+def test_random_effects_are_those_of_the_analysis_of_variance():
+    """Two seeds, three images: worked out by hand."""
+    estimate = inference.random_effects(np.array([[1.0, 2.0, 6.0], [3.0, 6.0, 6.0]]))
+    # Mean 4; sums of squares 6 of seeds, 16 of images, 4 of the residual, with 1, 2 and 2 degrees of freedom.
+    # S = 6 + 8 − 2 = 12 on 144 / (36 / 1 + 64 / 2 + 4 / 2) = 2.057 degrees of freedom.
+    assert estimate.mean == pytest.approx(4)
+    assert estimate.half_width == pytest.approx(stats.t.ppf(0.975, 144 / 70) * math.sqrt(12 / 6))
+    assert (estimate.n, estimate.source) == (2, "seeds × test images")
+
+
+def test_random_effects_of_values_that_are_all_alike_have_no_width():
+    assert inference.random_effects(np.full((3, 5), 2.0)).half_width == 0
+    assert math.isnan(inference.random_effects(np.full((1, 5), 2.0)).half_width)
+
+
+def test_random_effects_never_have_fewer_degrees_of_freedom_than_seeds_but_one():
+    """Where seeds and images hardly differ beside the rest, Satterthwaite's formula alone would go towards none."""
+    estimate = inference.random_effects(np.array([[0.0, 0, 1, 1], [1, 0, 0, 0]]))
+    assert estimate.half_width < stats.t.ppf(0.975, 1)
+
+
+def test_the_interval_for_new_images_is_that_of_the_differences_of_single_images():
+    made = Results(STUDY, {seed: {"exp2": classified("0011", said, "exp2"), "exp1": classified("0011", other, "exp1")}
+                           for seed, (said, other) in enumerate([("0011", "0000"), ("0010", "1010")])})  # fmt: skip
+    estimate = inference.crossed(made, Contrast("exp2", "exp1"))
+    assert estimate == inference.random_effects(100 * np.array([[0.0, 0, 1, 1], [1, 0, 0, 0]]))
+    assert estimate.mean == 37.5
+
+
+def test_the_interval_for_new_images_is_about_that_of_a_crossed_bootstrap():
+    random = np.random.default_rng(0)
+    values = 1 + random.normal(0, 2.0, (20, 1)) + random.normal(0, 20, (1, 500)) + random.normal(0, 10, (20, 500))
+    means = [values[random.integers(20, size=20)][:, random.integers(500, size=500)].mean() for _ in range(2000)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    estimate = inference.random_effects(values)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("spreads", [(0.1, 5, 20), (0.5, 5, 5), (1.0, 10, 20)], ids=str)
+def test_intervals_cover_a_known_difference_as_often_as_they_promise(seeds, spreads):
+    """2,000 studies in which seeds, images and the rest vary unequally; over seeds, with the images fixed."""
+    of_seeds, of_images, rest = spreads
+    random, draws, images = np.random.default_rng(seeds), 2000, 200
+    over_seeds = over_both = 0
+    for _ in range(draws):
+        effects = random.normal(0, of_images, (1, images))
+        values = 0.7 + effects + random.normal(0, of_seeds, (seeds, 1)) + random.normal(0, rest, (seeds, images))
+        estimate, crossed = inference.interval(values.mean(axis=1)), inference.random_effects(values)
+        over_seeds += estimate.low <= 0.7 + effects.mean() <= estimate.high
+        over_both += crossed.low <= 0.7 <= crossed.high
+    assert 0.93 * draws <= over_seeds <= 0.97 * draws
+    # Where seeds hardly differ, their component is estimated too high, and the interval is on the safe side.
+    assert 0.93 * draws <= over_both <= 0.99 * draws
+
+
+def test_holms_adjustment():
+    assert inference.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert inference.holm([0.5, 0.6]) == [1, 1] and inference.holm([]) == []
+
+
+def test_p_over_seeds_is_that_of_scipys_paired_t_test():
+    p = inference.p_value(accurate(**GRAFTS), Contrast("teacher", "exp2"))
+    assert p == pytest.approx(stats.ttest_rel(GRAFTS["teacher"], GRAFTS["exp2"]).pvalue)
+    experiments = Contrast("exp2", "exp1")
+    assert math.isnan(inference.p_value(accurate(exp2=[90], exp1=[80]), experiments))
+    assert inference.p_value(accurate(exp2=[90, 91], exp1=[89, 90]), experiments) == 0
+    assert inference.p_value(accurate(exp2=[90, 91], exp1=[90, 91]), experiments) == 1
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
@@ -127,6 +198,7 @@ def test_other_measures_of_one_seed_have_no_interval():
 def test_verdict_follows_from_the_interval_over_seeds_alone(low, high, verdict):
     middle = (low + high) / 2, (high - low) / 2
     assert inference.verdict(Estimate(*middle, 5)) == verdict
+    assert inference.verdict(Estimate(*middle, 5, "seeds × test images")) == verdict
     assert inference.verdict(Estimate(*middle, 10_000, "test images")) == "one seed: none"
 
 

@@ -89,6 +89,13 @@ def test_contrasts_are_the_studys_with_the_primary_ones_first(five_seeds):
     assert row["difference (points)"] == f"+{estimate.mean:.2f}"
     assert row["95 % interval"] == f"+{estimate.low:.2f} to +{estimate.high:.2f}"
     assert row["verdict"] == inference.verdict(estimate)
+    crossed = inference.crossed(five_seeds, Contrast("exp2", "exp1"))
+    assert row["for new images too"] == f"+{crossed.low:.2f} to +{crossed.high:.2f}"
+    assert row["verdict for these"] == inference.verdict(crossed)
+    p_values = inference.holm([inference.p_value(five_seeds, contrast) for contrast in STUDY.primary])
+    assert table["p over seeds"].tolist()[:3] == [f"{tables._p_value(p)} (Holm)" for p in p_values]
+    p = inference.p_value(five_seeds, STUDY.secondary[0])
+    assert table["p over seeds"].tolist()[3] == tables._p_value(p), "secondary ones stand as they are"
     p = measures.mcnemar(five_seeds.by_seed[3]["exp2"], five_seeds.by_seed[3]["exp1"])
     assert row["McNemar's p (seed 3)"] == f"{p:.3f}"
 

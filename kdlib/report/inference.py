@@ -1,8 +1,9 @@
 """Means and differences over seeds, with intervals, and the verdict by the 0.8-point rule.
 
 Every interval is Student's t over seeds, from the values of its own arm or contrast alone: arms differ in run-to-run
-variance, so nothing is pooled. It tells how another set of seeds might come out on the same test images. The interval
-of a single seed is over the test images, and gives no verdict.
+variance, so nothing is pooled. It tells how another set of seeds might come out on the same test images, and gives the
+verdict. `crossed` tells how other seeds might come out on other images too. The interval of a single seed is over the
+test images, and gives no verdict.
 """
 
 from collections.abc import Sequence
@@ -23,12 +24,15 @@ Verdict = Literal["gap", "no gap", "undecided", "one seed: none"]
 
 
 class Estimate(NamedTuple):
-    """A mean, and the half width of its 95 % interval over ``n`` seeds or test images; nan where there is none."""
+    """A mean, and the half width of its 95 % interval over ``n`` seeds or test images; nan where there is none.
+
+    Crossed with the test images, ``n`` counts the seeds.
+    """
 
     mean: float
     half_width: float
     n: int
-    source: Literal["seeds", "test images"] = "seeds"
+    source: Literal["seeds", "test images", "seeds × test images"] = "seeds"
 
     @property
     def low(self) -> float:
@@ -85,9 +89,64 @@ def difference(results: Results, contrast: Contrast) -> Estimate:
     return Estimate(100 * (b - c) / n, float(100 * half_width), n, "test images")
 
 
-def verdict(estimate: Estimate) -> Verdict:
-    """The 0.8-point rule, from the interval over seeds: "gap" if all of it lies beyond ±0.8, "no gap" if all within."""
+def crossed(results: Results, contrast: Contrast) -> Estimate:
+    """`difference` with an interval that covers new seeds and new test images; nan for a single seed.
+
+    Two-way random effects, seeds × images, on the differences d of single images (Searle, Casella and McCulloch,
+    *Variance Components*, 1992, section 4.3). With n seeds and N images the mean of d has the variance S / (n N), where
+    S = MS_seeds + MS_images − MS_residual, and by Satterthwaite's approximation the degrees of freedom
+    S² / (MS_seeds² / (n − 1) + MS_images² / (N − 1) + MS_residual² / ((n − 1) (N − 1))).
+    """
+    pairs = results.together(contrast.first, contrast.second)
+    for first, second in pairs:
+        measures.check_same_images(first, second)
+        measures.check_same_images(first, pairs[0][0])
+    values = [np.subtract(measures.correct(first), measures.correct(second), dtype=float) for first, second in pairs]
+    return random_effects(100 * np.array(values))
+
+
+def random_effects(values: np.ndarray) -> Estimate:
+    """The mean of (seeds, images), and its interval over both: see `crossed`."""
+    n, images = values.shape
+    mean, of_seeds, of_images = values.mean(), values.mean(axis=1), values.mean(axis=0)
+    if n == 1:
+        return Estimate(float(mean), np.nan, n, "seeds × test images")
+    residual = values - of_seeds[:, None] - of_images + mean
+    freedom = np.array([n - 1, images - 1, (n - 1) * (images - 1)])
+    effects = (images * (of_seeds - mean) ** 2, n * (of_images - mean) ** 2, residual**2)
+    mean_squares = np.array([effect.sum() for effect in effects]) / freedom
+    # An estimated component can come out negative: the mean varies at least as if the larger effect were alone.
+    total = max(mean_squares @ [1, 1, -1], *mean_squares[:2])
+    if total == 0:
+        return Estimate(float(mean), 0.0, n, "seeds × test images")
+    t = stats.t.ppf((1 + CONFIDENCE) / 2, max(total**2 / (mean_squares**2 / freedom).sum(), freedom.min()))
+    return Estimate(float(mean), float(t * np.sqrt(total / (n * images))), n, "seeds × test images")
+
+
+def p_value(results: Results, contrast: Contrast) -> float:
+    """Two-sided p of the paired t-test over seeds that the two arms are equally accurate; nan for a single seed."""
+    estimate = difference(results, contrast)
     if estimate.source != "seeds":
+        return np.nan
+    if not estimate.half_width:  # the seeds agree to the last image
+        return float(estimate.mean == 0)
+    freedom = estimate.n - 1
+    t = estimate.mean / estimate.half_width * stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    return float(2 * stats.t.sf(abs(t), freedom))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number: Holm, *A simple sequentially rejective multiple test procedure* (1979)."""
+    order = np.argsort(p_values)
+    steps = np.array(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted.tolist()
+
+
+def verdict(estimate: Estimate) -> Verdict:
+    """The 0.8-point rule, from an interval over seeds: "gap" if all of it lies beyond ±0.8, "no gap" if all within."""
+    if estimate.n < 2 or estimate.source == "test images":
         return "one seed: none"
     if estimate.low > GAP or estimate.high < -GAP:
         return "gap"

@@ -131,12 +131,16 @@ def agreement(first: Record, second: Record) -> float:
     return 100 * float(np.mean(np.array(first.predictions) == np.array(second.predictions)))
 
 
+def correct(record: Record) -> np.ndarray:
+    """Whether each test image is classified correctly: (N,)."""
+    return np.array(record.predictions) == np.array(record.labels)
+
+
 def discordant(first: Record, second: Record, of_class: int | None = None) -> tuple[int, int]:
     """How many test images (of class number ``of_class``) only ``first``, and only ``second``, classifies correctly."""
     check_same_images(first, second)
-    labels = np.array(first.labels)
-    right, other = np.array(first.predictions) == labels, np.array(second.predictions) == labels
-    counted = True if of_class is None else labels == of_class
+    right, other = correct(first), correct(second)
+    counted = True if of_class is None else np.array(first.labels) == of_class
     return int((right & ~other & counted).sum()), int((~right & other & counted).sum())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.report import inference, measures
-from kdlib.report.inference import signed
+from kdlib.report.inference import Estimate, signed
 from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Results, load_variants, root
@@ -74,17 +74,33 @@ def _cells(results: Results, arm: Arm) -> dict[str, str]:
 
 
 def contrasts(results: Results, seed: int) -> pd.DataFrame:
-    """The paired differences of test accuracy, primary contrasts first; McNemar's p is that of one ``seed``."""
+    """The paired differences of test accuracy, primary contrasts first.
+
+    The verdict is that of the interval over seeds; beside it stand the interval that covers new test images too, and
+    its verdict. p over seeds is that of the paired t-test, of primary contrasts adjusted by Holm's method for their
+    number; McNemar's p is that of one ``seed``.
+    """
+    primary = inference.available(results, results.study.primary)
+    adjusted = inference.holm([inference.p_value(results, contrast) for contrast in primary])
+    p_values = dict(zip(primary, adjusted, strict=True))
     rows = {}
     for contrast in inference.available(results, results.study.contrasts):
         estimate = inference.difference(results, contrast)
         rows[title(results, contrast)] = {
-            "contrast": "primary" if contrast in results.study.primary else "secondary",
+            "contrast": "primary" if contrast in primary else "secondary",
             "difference (points)": signed(estimate.mean),
-            "95 % interval": f"{signed(estimate.low)} to {signed(estimate.high)}",
+            "95 % interval": _interval(estimate),
             "n": f"{estimate.n:,} {estimate.source}",
             "verdict": inference.verdict(estimate),
         }
+        if estimate.source == "seeds":
+            crossed = inference.crossed(results, contrast)
+            p = p_values.get(contrast, inference.p_value(results, contrast))
+            rows[title(results, contrast)] |= {
+                "for new images too": _interval(crossed),
+                "verdict for these": inference.verdict(crossed),
+                "p over seeds": _p_value(p) + (" (Holm)" if contrast in primary else ""),
+            }
         if seed in results.seeds(contrast.first, contrast.second):
             runs = results.by_seed[seed]
             p = measures.mcnemar(runs[contrast.first], runs[contrast.second])
@@ -142,6 +158,10 @@ def _relation(values: Sequence[float], digits: str, claimed: str) -> str:
     if f"{one:{digits}}" == f"{other:{digits}}" or (claimed == "=" and abs(one - other) <= GAP):
         return "="
     return "<" if one < other else ">"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{signed(estimate.low)} to {signed(estimate.high)}"
 
 
 def _p_value(p: float) -> str:
