@@ -2,7 +2,8 @@
 
 Short trainings on 45,000 of CIFAR-10's training images, judged on the other 5,000. The recipe is that of the full
 profile, but for the epochs; every trial changes one thing in it. The recipe, and changes that score above it with the
-first seed, are tried with a second one.
+first seed, are tried with a second one. A change was adopted where it gained half a point or more, twice the standard
+error of such a difference.
 
 python -m kdlib.selection    train what is missing, write results/selection.json and print it
 """
@@ -49,10 +50,10 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "batches of 512": {"batch_size": 512},
         "weight decay 0.0001": {"weight_decay": 1e-4},
         "weight decay 0.002": {"weight_decay": 2e-3},
+        "weight decay 0.005": {"weight_decay": 5e-3},
         "warm-up 20 %": {"warmup": 0.2},
         "earlier widths": {"widths": EARLIER_WIDTHS},
         "SGD": SGD,
-        "SGD, 5 epochs": SGD | {"epochs": 5},
     },
     "hint": {
         "learning rate 0.1": {"learning_rate": 0.1},
@@ -93,14 +94,13 @@ def recipe(epochs: int) -> Profile:
     return dataclasses.replace(full, name="selection", **schedules)
 
 
-def train(training: str, change: str, seed: int, data: Data) -> tuple[float, float]:
-    """One trial, or what an earlier call left of it: its score on the held-out images, and its training seconds.
+def train(training: str, change: str, seed: int, data: Data) -> float:
+    """The score of one trial on the held-out images; what an earlier call trained is not trained again.
 
-    The score is the accuracy in percent; of stage one ("hint") R², in percent too. Distillation and stage one learn
-    from the recipe's teacher of the seed, which must have been trained.
+    It is the accuracy in percent; of stage one ("hint") R², in percent too. Distillation and stage one learn from the
+    recipe's teacher of the seed, which must have been trained.
     """
-    settings = dict(CHANGES[training].get(change, {}))
-    profile = recipe(settings.pop("epochs", EPOCHS))
+    settings, profile = dict(CHANGES[training].get(change, {})), recipe(EPOCHS)
     replicate = Replicate(profile, seed)
     run = replicate.run("-".join([training, *re.findall(r"[a-z0-9.]+", change.lower())]))
     make = models.teacher if training == "teacher" else models.student
@@ -116,8 +116,7 @@ def train(training: str, change: str, seed: int, data: Data) -> tuple[float, flo
             objective = Hint(teacher, model, regressor, settings.pop("regressor_rate", REGRESSOR_RATE))
     schedule = dataclasses.replace(profile.schedule(STAGES[training]), **settings)
     test = fit(objective, data, schedule, run).test
-    score = test["accuracy"][-1] if "accuracy" in test else 100 * (1 - test["total"][-1] / test["power"][-1])
-    return score, sum(files.read_json(run.timing_path)["train_seconds"])
+    return test["accuracy"][-1] if "accuracy" in test else 100 * (1 - test["total"][-1] / test["power"][-1])
 
 
 def select() -> list[dict[str, Any]]:
@@ -125,24 +124,21 @@ def select() -> list[dict[str, Any]]:
     data = datasets.hold_out(datasets.load("cifar10"), HELD_OUT)
     rows = []
     for training, changes in CHANGES.items():
-        recipe_scores = [train(training, "", seed, data)[0] for seed in (0, 1)]
+        of_recipe = [train(training, "", seed, data) for seed in (0, 1)]
         for change in ("", *changes):
-            scores, seconds = zip(train(training, change, 0, data), strict=True)
-            if scores[0] >= recipe_scores[0]:
-                scores, seconds = zip((scores[0], seconds[0]), train(training, change, 1, data), strict=True)
-            moved = statistics.mean(score - old for score, old in zip(scores, recipe_scores, strict=False))
-            rows.append({
-                "training": training, "change": change, "scores": [round(score, 2) for score in scores],
-                "moved": round(moved, 2), "seconds": round(statistics.mean(seconds)),
-            })  # fmt: skip
+            scores = [train(training, change, 0, data)]
+            if scores[0] >= of_recipe[0]:
+                scores.append(train(training, change, 1, data))
+            moved = statistics.mean(score - old for score, old in zip(scores, of_recipe, strict=False))
+            scores = [round(score, 2) for score in scores]
+            rows.append({"training": training, "change": change, "scores": scores, "moved": round(moved, 2)})
     return rows
 
 
 def main() -> None:
     """See the module's documentation."""
-    rows = select()
-    path = runs.root() / "results" / "selection.json"
-    files.write_json(path, {"held_out": HELD_OUT, "epochs": EPOCHS, "trials": rows})
+    rows, path = select(), runs.root() / "results" / "selection.json"
+    files.write_json(path, {"held_out": HELD_OUT, "recipe": dataclasses.asdict(recipe(EPOCHS)), "trials": rows})
     print(pd.DataFrame(rows).to_string(index=False))
 
 

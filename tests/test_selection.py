@@ -42,3 +42,31 @@ def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(s
             shares = [score * 56 / 100 for score in row["scores"]]
             assert shares == pytest.approx([round(share) for share in shares], abs=0.01)
     assert len({tuple(row["scores"]) for row in rows}) > 6, "the changes change something"
+
+
+def test_the_study_has_the_recipe_that_was_compared_with_the_changes():
+    """But for the epochs."""
+    full, chosen = STUDY.profile("full"), CHOSEN["recipe"]
+    for name in ("teacher", "student", "hint"):
+        assert dataclasses.asdict(getattr(full, name)) == chosen[name] | {"epochs": getattr(full, name).epochs}, name
+    assert (full.temperature, full.alpha) == (chosen["temperature"], chosen["alpha"])
+
+
+def test_every_change_was_tried_and_none_gained_enough_to_be_adopted():
+    expected = [(training, change) for training, changes in selection.CHANGES.items() for change in ("", *changes)]
+    assert [(row["training"], row["change"]) for row in CHOSEN["trials"]] == expected
+    assert max(row["moved"] for row in CHOSEN["trials"]) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("training", "setting"),
+    [("baseline", "learning_rate"), ("baseline", "momentum"), ("baseline", "batch_size"), ("baseline", "weight_decay"),
+     ("hint", "learning_rate"), ("distill", "temperature"), ("distill", "alpha")],
+)  # fmt: skip
+def test_the_recipe_lies_within_what_was_tried(training, setting):
+    full = STUDY.profile("full")
+    schedule = full.schedule(selection.STAGES[training])
+    chosen = getattr(schedule, setting, None) or getattr(full, setting)
+    changes = selection.CHANGES[training].values()
+    tried = [change[setting] for change in changes if setting in change and "optimiser" not in change]
+    assert min(tried) < chosen < max(tried)

@@ -220,7 +220,7 @@ def selection() -> pd.DataFrame:
     """
     path = root() / "results" / "selection.json"
     rows = files.read_json(path)["trials"] if path.exists() else []
-    table = pd.DataFrame(rows, columns=["training", "change", "scores", "moved", "seconds"])
+    table = pd.DataFrame(rows, columns=["training", "change", "scores", "moved"])
     table["change"] = table["change"].replace("", "the recipe")
     table["scores"] = [", ".join(f"{score:.2f}" for score in scores) for scores in table["scores"]]
     return table.set_index(["training", "change"])
