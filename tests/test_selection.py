@@ -8,6 +8,8 @@ from conftest import SMALL_WIDTHS
 
 from kdlib import datasets, models, selection
 from kdlib.storage import files
+from kdlib.storage.records import Record
+from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY, Schedule
 
 CHOSEN = files.read_json(Path(__file__).parents[1] / "results" / "selection.json")
@@ -41,7 +43,12 @@ def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(s
         if row["training"] != "hint":  # shares of 56 images, not of the 100 of the test split
             shares = [score * 56 / 100 for score in row["scores"]]
             assert shares == pytest.approx([round(share) for share in shares], abs=0.01)
-    assert len({tuple(row["scores"]) for row in rows}) > 6, "the changes change something"
+    made = {path.stem: Record.load(path).identity for path in Replicate(profile).folder.glob("*.json")}
+    assert made["teacher-label-smoothing-0.1"].objective["smoothing"] == 0.1
+    assert made["baseline-learning-rate-0.2"].schedule["learning_rate"] == 0.2
+    assert made["baseline-thin"].widths == [[8], [8], [8], [8]] != made["baseline"].widths
+    assert made["hint-sgd"].schedule["optimiser"] == "SGD" and made["hint"].schedule["optimiser"] == "Muon"
+    assert (made["distill-temperature-2"].objective["temperature"], made["distill"].objective["temperature"]) == (2, 4)
 
 
 def test_the_study_has_the_recipe_that_was_compared_with_the_changes():
