@@ -41,6 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdlib import datasets, hardware, models, optimisers
 from kdlib.datasets import Data
 from kdlib.objectives import Classify, Distill, Hint, Objective
+from kdlib.regressors import Regressor
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.study import STUDY, Schedule
@@ -72,7 +73,7 @@ def distillation(frozen_stages: int = 0) -> Objective:
 
 def stage_one() -> Objective:
     teacher, student = models.teacher().to(DEVICE), models.student().to(DEVICE)
-    return Hint(teacher, student, models.Regressor(student, teacher, torch.rand(BATCH_SIZE, 3, 32, 32, device=DEVICE)))
+    return Hint(teacher, student, Regressor(student, teacher, torch.rand(BATCH_SIZE, 3, 32, 32, device=DEVICE)))
 
 
 @dataclass(frozen=True)

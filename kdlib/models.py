@@ -1,4 +1,4 @@
-"""The networks: a wide teacher, a thin and deeper student, and the regressor between them.
+"""The networks: a wide teacher, and a thin and deeper student.
 
 All are `ConvNet`s of BN-ReLU-conv units in four stages at 32, 16, 8 and 4 pixels. A stage ends with the raw output of a
 convolution: signed, unlike the output of a ReLU, and so a target that a linear regressor can reach.
@@ -132,46 +132,6 @@ def load(run: Run, device: torch.device | str = "cpu") -> ConvNet:
     model = ConvNet(tuple(map(tuple, network.widths)), network.classes, network.channels).to(device)
     run.load_weights({"model": model}, record)
     return model.eval()
-
-
-class Regressor(nn.Module):
-    """The extra matrix: a learned 1 × 1 convolution from the guided layer's width to the hint layer's.
-
-    It predicts the hint standardised per channel, with the teacher's mean and standard deviation over training images,
-    which are kept with it. Without that the few channels that vary most dominate the hint loss, and its value has no
-    scale.
-
-    Args:
-        student, teacher: the two networks; their stage ``stage`` is the guided and the hint layer.
-        images: (N, 3, 32, 32) normalised training images on the networks' device, for the statistics.
-        stage: from 1.
-        seed: (seed, "regressor") decides the first weights of the matrix.
-    """
-
-    kind = "learned 1 × 1 convolution"
-
-    def __init__(self, student: ConvNet, teacher: ConvNet, images: Tensor, stage: int = GUIDED_STAGE, seed: int = 0):
-        super().__init__()
-        check_stage(teacher, stage)
-        check_stage(student, stage)
-        self.stage = stage
-        with torch.no_grad():
-            teacher.eval()
-            hints = torch.cat([teacher.features(part, through=stage) for part in images.split(256)])  # (N, C, H, W)
-        self.register_buffer("hint_mean", hints.mean((0, 2, 3)))
-        self.register_buffer("hint_std", hints.std((0, 2, 3)).clamp_min(1e-5))  # a dead channel never varies
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_seed(seed, "regressor"))
-            self.conv = nn.Conv2d(student.widths[stage - 1][-1], hints.shape[1], 1)
-        self.to(images.device, memory_format=torch.channels_last)
-
-    def target(self, hint: Tensor) -> Tensor:
-        """What `forward` predicts: each channel of the hint with mean 0 and standard deviation 1; shapes are kept."""
-        return (hint - self.hint_mean[:, None, None]) / self.hint_std[:, None, None]
-
-    def forward(self, guided: Tensor) -> Tensor:
-        """Prediction of the standardised hint: (B, student's C, H, W) → (B, teacher's C, H, W)."""
-        return self.conv(guided)
 
 
 def scale_rate(model: ConvNet, through: int, scale: float) -> None:

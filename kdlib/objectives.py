@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlib import checks, losses
-from kdlib.models import ConvNet, Regressor
+from kdlib.models import ConvNet
+from kdlib.regressors import Regressor
 
 Losses = dict[str, Tensor]  # named scalars, "total" among them
 
@@ -153,7 +154,8 @@ class Hint:
 
     def groups(self) -> list[dict[str, Any]]:
         front = self.student.groups(through=self.regressor.stage)
-        return [*front, {"params": list(self.regressor.parameters()), "scale": self.regressor_rate}]
+        learned = [parameter for parameter in self.regressor.parameters() if parameter.requires_grad]
+        return [*front, *([{"params": learned, "scale": self.regressor_rate}] if learned else [])]
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from kdlib import datasets, models
 from kdlib.datasets import Data
-from kdlib.models import ConvNet, Regressor
+from kdlib.models import ConvNet
 from kdlib.objectives import REGRESSOR_RATE, Classify, Distill, Hint, Losses, Objective
+from kdlib.regressors import Regressor
 from kdlib.storage import files, runs
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY, Profile, Stage

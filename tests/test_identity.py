@@ -12,8 +12,9 @@ from conftest import SMALL_WIDTHS, small_network
 
 from kdlib import datasets, models, training
 from kdlib.datasets import Data
-from kdlib.models import ConvNet, Regressor
+from kdlib.models import ConvNet
 from kdlib.objectives import Classify, Distill, Hint
+from kdlib.regressors import Regressor
 from kdlib.storage.records import _flat
 from kdlib.storage.runs import Replicate, Run
 from kdlib.study import STUDY, Schedule, Study
@@ -59,7 +60,9 @@ MAKE = {"distill": distill, "hint": hint}
 
 
 class OtherRegressor(Regressor):
-    kind = "another one"
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.kind = "another one"
 
 
 def scaled(made):

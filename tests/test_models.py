@@ -1,4 +1,4 @@
-"""The networks: their size, their first weights, what freezing means, what the regressor predicts."""
+"""The networks: their size, their first weights, what freezing means."""
 
 import dataclasses
 import shutil
@@ -10,6 +10,7 @@ from conftest import small_network
 from kdlib import models
 from kdlib.models import GUIDED_STAGE
 from kdlib.objectives import Classify
+from kdlib.regressors import Regressor
 from kdlib.storage.runs import NotTrained, Replicate, results_folder
 from kdlib.study import STUDY
 from kdlib.training import fit
@@ -77,7 +78,7 @@ def test_first_filters_of_the_student_are_none_of_the_teachers():
 
 def test_first_weights_of_the_regressor_are_those_of_no_network():
     teacher, student = models.teacher(0), models.student(0)
-    regressor, again, other = (models.Regressor(student, teacher, images(), seed=seed) for seed in (0, 0, 1))
+    regressor, again, other = (Regressor(student, teacher, images(), seed=seed) for seed in (0, 0, 1))
     assert torch.equal(regressor.conv.weight, again.conv.weight)
     assert not torch.equal(regressor.conv.weight, other.conv.weight)
     numbers = regressor.conv.weight.flatten()[:432]
@@ -89,7 +90,7 @@ def test_first_weights_leave_the_global_generator_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    models.Regressor(models.student(1), models.teacher(1), images())
+    Regressor(models.student(1), models.teacher(1), images())
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -131,30 +132,10 @@ def test_bad_stage_is_refused_in_one_sentence(stage):
     for refused in (
         lambda: models.scale_rate(model, stage, 0.1),
         lambda: models.freeze(model, stage),
-        lambda: models.Regressor(model, small_network(1), images(), stage=stage),
+        lambda: Regressor(model, small_network(1), images(), stage=stage),
     ):
         with pytest.raises(ValueError, match=sentence):
             refused()
-
-
-def test_regressor_standardises_the_hint_with_the_teachers_statistics():
-    teacher, student, batch = models.teacher(), models.student(), images(32)
-    regressor = models.Regressor(student, teacher, batch)
-    with torch.no_grad():
-        target = regressor.target(teacher.eval().features(batch, through=GUIDED_STAGE))
-    torch.testing.assert_close(target.mean((0, 2, 3)), torch.zeros(128), atol=1e-4, rtol=0)
-    torch.testing.assert_close(target.std((0, 2, 3)), torch.ones(128), atol=1e-3, rtol=0)
-    assert {"hint_mean", "hint_std"} <= regressor.state_dict().keys(), "the statistics are kept with the regressor"
-
-
-@pytest.mark.parametrize("stage", [1, 2, 3, 4])
-def test_regressor_maps_the_guided_width_to_the_hint_width_at_every_stage(stage):
-    teacher, student = models.teacher().eval(), models.student().eval()
-    regressor = models.Regressor(student, teacher, images(), stage=stage)
-    guided_width, hint_width = student.widths[stage - 1][-1], teacher.widths[stage - 1][-1]
-    assert models.count_parameters(regressor) == guided_width * hint_width + hint_width
-    guided, hint = (model.features(images(), through=stage) for model in (student, teacher))
-    assert regressor(guided).shape == regressor.target(hint).shape == hint.shape
 
 
 def test_missing_model_names_the_notebook_to_run(replicate):

@@ -7,6 +7,7 @@ from conftest import small_network
 from kdlib import models, optimisers
 from kdlib.models import GUIDED_STAGE
 from kdlib.objectives import Classify, Distill, Hint
+from kdlib.regressors import Regressor
 from kdlib.study import Schedule
 
 
@@ -19,7 +20,7 @@ def batch():
 @pytest.fixture
 def networks(batch):
     teacher, student = models.teacher(), models.student()
-    return teacher, student, models.Regressor(student, teacher, batch[0])
+    return teacher, student, Regressor(student, teacher, batch[0])
 
 
 def step(objective, batch):
@@ -169,7 +170,7 @@ def test_scale_a_tenth_gives_a_tenth_of_the_step_to_the_guided_layers_alone(batc
 
 def test_scale_reaches_the_guided_layers_of_stage_one(batch):
     teacher, student = small_network(1), small_network()
-    objective = Hint(teacher, student, models.Regressor(student, teacher, batch[0]))
+    objective = Hint(teacher, student, Regressor(student, teacher, batch[0]))
     models.scale_rate(student, through=2, scale=0.5)
     assert [group["scale"] for group in objective.groups()] == [0.5, 0.5, 0.5, 1.0, 1.0, 16.0]
     models.freeze(student, through=1)

@@ -12,6 +12,7 @@ import pytest
 
 from kdlib import datasets, models
 from kdlib.objectives import Classify, Hint
+from kdlib.regressors import Regressor
 from kdlib.report import cells, measures, prose, publish
 from kdlib.storage import runs
 from kdlib.storage.cifar10 import DataUnavailable
@@ -53,7 +54,7 @@ def test_committed_weights_give_the_published_predictions(published, data, name,
 def test_committed_stage_one_explains_what_is_published(published, data):
     run = published.run("hint")
     teacher, student = (models.load(published.run(name)) for name in ("teacher", "hint"))
-    regressor = models.Regressor(student, teacher, data.sample(8))  # its statistics are among the weights
+    regressor = Regressor(student, teacher, data.sample(8))  # its statistics are among the weights
     run.load_weights({"regressor": regressor}, run.record())
     found, _ = evaluate(Hint(teacher, student, regressor), data)
     assert 1 - found["total"] / found["power"] == pytest.approx(measures.final_explained(run.record()), abs=0.002)

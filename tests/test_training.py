@@ -10,6 +10,7 @@ from conftest import SMALL_WIDTHS, small_network
 from kdlib import datasets, hardware, models, optimisers, training
 from kdlib.datasets import Data, DatasetSpec
 from kdlib.objectives import Classify, Distill, Hint
+from kdlib.regressors import Regressor
 from kdlib.storage import files, weights
 from kdlib.storage.files import digest
 from kdlib.storage.runs import NotTrained, Replicate
@@ -128,7 +129,7 @@ def taught(small_data, small_profile, replicate):
 def stage_one(teacher, data, profile, replicate):
     """A student after stage one, and the record."""
     student = small_network()
-    objective = Hint(teacher, student, models.Regressor(student, teacher, data.sample()))
+    objective = Hint(teacher, student, Regressor(student, teacher, data.sample()))
     return student, fit(objective, data, profile.hint, replicate.run("hint"))
 
 
