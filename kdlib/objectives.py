@@ -1,10 +1,11 @@
-"""What one training stage optimises: `Classify`, `Distill`, `Hint`.
+"""What one training stage optimises: `Classify`, `Distill`, `Hint`, `Joint`.
 
 An objective names the modules it works on, gives their parameters in groups, and turns a batch into named losses, of
 which ``"total"`` is minimised; `training.fit` knows nothing else of a method. To try another one, write a class that
 fits `Objective`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -43,11 +44,11 @@ class Objective(Protocol):
         """The trained parameters: "params", and the "scale" of their learning rate."""
         ...
 
-    def target(self, images: Tensor) -> Tensor | None:
-        """The teacher's output for ``images`` (B, 3, 32, 32), without gradients; None without a teacher."""
+    def target(self, images: Tensor) -> Any:
+        """What the teacher makes of ``images`` (B, 3, 32, 32), without gradients; None without a teacher."""
         ...
 
-    def losses(self, images: Tensor, labels: Tensor, target: Tensor | None) -> tuple[Losses, Tensor | None]:
+    def losses(self, images: Tensor, labels: Tensor, target: Any) -> tuple[Losses, Tensor | None]:
         """The losses of a batch, and its logits (B, classes), if any."""
         ...
 
@@ -153,9 +154,12 @@ class Hint:
         }
 
     def groups(self) -> list[dict[str, Any]]:
-        front = self.student.groups(through=self.regressor.stage)
+        return [*self.student.groups(through=self.regressor.stage), *self.regressor_groups()]
+
+    def regressor_groups(self) -> list[dict[str, Any]]:
+        """Of the regressor alone: a group, or none where it has nothing to learn."""
         learned = [parameter for parameter in self.regressor.parameters() if parameter.requires_grad]
-        return [*front, *([{"params": learned, "scale": self.regressor_rate}] if learned else [])]
+        return [{"params": learned, "scale": self.regressor_rate}] if learned else []
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
@@ -165,3 +169,66 @@ class Hint:
         guided = self.student.features(images, through=self.regressor.stage)  # (B, student's C, H, W)
         loss = losses.hint(self.regressor(guided), target)
         return {"total": loss, "power": target.float().square().mean()}, None
+
+
+class Joint:
+    """Hint and distillation in a single stage, as many re-implementations of FitNets have it.
+
+    total = α · soft + (1 − α) · hard + weight · hint. The paper trains in two stages: `Hint`, then `Distill`.
+
+    Args:
+        teacher: the trained teacher; never changed.
+        student: the network that learns.
+        regressor: made for these two networks; names the guided stage.
+        weight: of the hint loss, 0 or more.
+        temperature, alpha: as of `Distill`; with alpha 0 the student learns from hint and labels alone.
+        regressor_rate: as of `Hint`.
+
+    Raises:
+        ValueError: weight, temperature or alpha out of range.
+    """
+
+    cache_targets = False
+
+    def __init__(
+        self,
+        teacher: ConvNet,
+        student: ConvNet,
+        regressor: Regressor,
+        weight: float,
+        temperature: float,
+        alpha: float,
+        regressor_rate: float = REGRESSOR_RATE,
+    ):
+        checks.check_distillation(temperature, alpha)
+        if not checks.is_number(weight) or not 0 <= weight < math.inf:
+            raise ValueError(f"weight, of the hint loss, must be a number from 0, not {weight!r}.")
+        self.hint = Hint(teacher, student, regressor, regressor_rate)
+        self.teacher, self.student, self.regressor = self.hint.teacher, student, regressor
+        self.weight, self.temperature, self.alpha = weight, temperature, alpha
+        self.modules = self.hint.modules
+
+    def settings(self) -> dict[str, Any]:
+        own = {"name": "Joint", "weight": float(self.weight)}
+        return self.hint.settings() | own | {"temperature": float(self.temperature), "alpha": float(self.alpha)}
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [*self.student.groups(), *self.hint.regressor_groups()]
+
+    @torch.no_grad()
+    def target(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The regressor's target (B, C, H, W), and the teacher's logits (B, classes) unless alpha is 0."""
+        hint = self.teacher.features(images, through=self.regressor.stage)
+        logits = self.teacher.classify(hint, after=self.regressor.stage) if self.alpha > 0 else None
+        return self.regressor.target(hint), logits
+
+    def losses(self, images: Tensor, labels: Tensor, target: tuple[Tensor, Tensor | None]) -> tuple[Losses, Tensor]:
+        hint, teacher_logits = target
+        guided = self.student.features(images, through=self.regressor.stage)  # (B, student's C, H, W)
+        logits = self.student.classify(guided, after=self.regressor.stage)  # (B, classes)
+        values = {"hint": losses.hint(self.regressor(guided), hint), "hard": losses.hard(logits, labels)}
+        classification = values["hard"]
+        if teacher_logits is not None:
+            values["soft"] = losses.soft(logits, teacher_logits, self.temperature)
+            classification = losses.total(values["soft"], values["hard"], self.alpha)
+        return values | {"total": classification + self.weight * values["hint"]}, logits

@@ -6,9 +6,10 @@ from conftest import small_network
 
 from kdlib import models, optimisers
 from kdlib.models import GUIDED_STAGE
-from kdlib.objectives import Classify, Distill, Hint
+from kdlib.objectives import Classify, Distill, Hint, Joint
 from kdlib.regressors import Regressor
 from kdlib.study import Schedule
+from kdlib.training import fit
 
 
 @pytest.fixture
@@ -123,6 +124,55 @@ def test_hint_of_a_perfect_regressor_explains_everything_and_of_a_mute_one_nothi
     regressor.forward = lambda guided: torch.zeros_like(target)
     values, _ = objective.losses(*batch, target)
     assert values["total"].item() == pytest.approx(values["power"].item()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("alpha", [0.75, 0.0])
+def test_joint_sums_hint_and_classification_over_all_layers(networks, batch, alpha):
+    teacher, student, regressor = networks
+    objective = Joint(teacher, student, regressor, weight=3.0, temperature=4.0, alpha=alpha)
+    values, logits = step(objective, batch)
+    names = {"hint", "hard", "total"} | ({"soft"} if alpha else set())
+    assert set(values) == names and logits.shape == (8, 10)
+    soft = values["soft"].item() if alpha else 0
+    expected = alpha * soft + (1 - alpha) * values["hard"].item() + 3 * values["hint"].item()
+    assert values["total"].item() == pytest.approx(expected, rel=1e-5)
+    assert all(has_gradient(student)) and all(has_gradient(regressor)) and not any(has_gradient(teacher))
+    assert trained(objective) == {*student.parameters(), *regressor.parameters()}
+
+
+def test_joint_has_the_losses_of_its_parts(networks, batch):
+    teacher, student, regressor = networks
+    values, _ = step(Joint(teacher, student, regressor, weight=0.0, temperature=4.0, alpha=0.9), batch)
+    distilled, _ = step(Distill(teacher, student, temperature=4.0, alpha=0.9), batch)
+    hinted, _ = step(Hint(teacher, student, regressor), batch)
+    for name in ("soft", "hard", "total"):
+        torch.testing.assert_close(values[name], distilled[name])
+    torch.testing.assert_close(values["hint"], hinted["total"])
+
+
+@pytest.mark.parametrize("alpha", [0.75, 0.0])
+def test_joint_runs_each_layer_once_and_only_those_that_it_needs(networks, batch, alpha):
+    teacher, student, regressor = networks
+    calls = {"teacher": count_calls(teacher), "student": count_calls(student)}
+    step(Joint(teacher, student, regressor, weight=1.0, temperature=4.0, alpha=alpha), batch)
+    once = {"1": 1, "2": 1, "3": 1, "4": 1, "head": 1}
+    assert calls == {"teacher": once | ({} if alpha else {"4": 0, "head": 0}), "student": once}
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "1", None])
+def test_impossible_weight_is_refused_in_one_sentence(networks, weight):
+    with pytest.raises(ValueError, match=r"^weight, of the hint loss, must be a number from 0, not .*\.$"):
+        Joint(*networks, weight, 4.0, 0.5)
+
+
+def test_a_single_stage_is_trained_like_any_other(small_data, small_profile, replicate):
+    teacher, student = small_network(1), small_network()
+    fit(Classify(teacher), small_data, small_profile.teacher, replicate.run("teacher"))
+    objective = Joint(teacher, student, Regressor(student, teacher, small_data.sample()), 1.0, 4.0, 0.75)
+    record = fit(objective, small_data, small_profile.student, replicate.run("exp2-joint"))
+    assert record.train["hint"][-1] < record.train["hint"][0] and record.train["hard"][-1] < record.train["hard"][0]
+    assert record.identity.objective["weight"] == 1 and record.identity.objective["regressor_rate"] == 16
+    assert len(record.predictions) == 100
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
