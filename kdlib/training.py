@@ -18,6 +18,7 @@ from kdlib.datasets import Data
 from kdlib.identity import identify
 from kdlib.objectives import Losses, Objective
 from kdlib.progress import Progress
+from kdlib.similarity import by_stage
 from kdlib.storage import checkpoints, files, records, weights
 from kdlib.storage.logits import CachedLogits
 from kdlib.storage.records import Identity, Record
@@ -26,6 +27,7 @@ from kdlib.study import COMMITTED, Schedule
 
 CHECK_EVERY = 50  # steps between looks at the loss: a diverged run stops soon, and no step waits for the device
 CONFIDENCE_BINS = 15
+COMPARED = 300  # test images on which a student's stages are compared with its teacher's
 TESTS = 10  # of the test split in one training, at most: more would cost time and show nothing
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images, labels
@@ -256,6 +258,10 @@ class _Training:
     def _write_record(self, logits: Tensor | None) -> Record:
         model = self.objective.modules["model"]
         labels = [] if logits is None else self.data.test_labels.tolist()
+        similarity = []
+        if self.objective.teacher is not None:
+            images = self.data.normalise(self.data.test_images[:COMPARED])
+            similarity = by_stage(model, self.objective.teacher, images)
         record = Record(
             run=self.run.name,
             profile=self.run.replicate.profile.name,
@@ -268,6 +274,7 @@ class _Training:
             train=records.rounded(self.history["train"]),
             test=records.rounded(self.history["test"]),
             tested=list(self.tested),
+            similarity=[round(value, 4) for value in similarity],
             steps=records.rounded_steps(self.history["steps"]),
             labels=labels,
             predictions=[] if logits is None else logits.argmax(1).tolist(),

@@ -75,6 +75,7 @@ class Record(_Model):
     train: Curves = Field(min_length=1)
     test: Curves
     tested: list[int] = []  # the epochs after which the test split was evaluated; empty in earlier records: after each
+    similarity: list[float] = []  # of each stage with the teacher's: linear CKA, 0 to 1; empty without a teacher
     calibration: Curves = {}  # by bins of confidence, 1/15 wide: "count", mean "confidence", share "correct"
     # Kept in a binary file of their own, as they are long.
     steps: Curves = Field(exclude=True)  # {loss name: value at each step}, on training batches
