@@ -90,13 +90,7 @@ def difference(results: Results, contrast: Contrast) -> Estimate:
 
 
 def crossed(results: Results, contrast: Contrast) -> Estimate:
-    """`difference` with an interval that covers new seeds and new test images; nan for a single seed.
-
-    Two-way random effects, seeds × images, on the differences d of single images (Searle, Casella and McCulloch,
-    *Variance Components*, 1992, section 4.3). With n seeds and N images the mean of d has the variance S / (n N), where
-    S = MS_seeds + MS_images − MS_residual, and by Satterthwaite's approximation the degrees of freedom
-    S² / (MS_seeds² / (n − 1) + MS_images² / (N − 1) + MS_residual² / ((n − 1) (N − 1))).
-    """
+    """`difference` with an interval that covers new seeds and new test images: `random_effects` of single images."""
     pairs = results.together(contrast.first, contrast.second)
     for first, second in pairs:
         measures.check_same_images(first, second)
@@ -106,21 +100,22 @@ def crossed(results: Results, contrast: Contrast) -> Estimate:
 
 
 def random_effects(values: np.ndarray) -> Estimate:
-    """The mean of (seeds, images), and its interval over both: see `crossed`."""
+    """The mean of (seeds, images), with an interval that covers new seeds and new images; nan for a single seed.
+
+    Two-way random effects without replication (Searle, Casella and McCulloch, *Variance Components*, 1992, section
+    4.3): with n seeds and N images, the mean varies by MS_seeds / (n N) for these images, on n − 1 degrees of freedom,
+    and by (MS_images − MS_residual) / (n N) for other images. The two half widths, Student's and the normal one, add in
+    quadrature (Zou and Donner, *Construction of confidence limits about effect measures*, 2008), so the interval is
+    never narrower than `interval` of the seeds.
+    """
     n, images = values.shape
     mean, of_seeds, of_images = values.mean(), values.mean(axis=1), values.mean(axis=0)
-    if n == 1:
-        return Estimate(float(mean), np.nan, n, "seeds × test images")
+    seeds = interval(of_seeds)
     residual = values - of_seeds[:, None] - of_images + mean
-    freedom = np.array([n - 1, images - 1, (n - 1) * (images - 1)])
-    effects = (images * (of_seeds - mean) ** 2, n * (of_images - mean) ** 2, residual**2)
-    mean_squares = np.array([effect.sum() for effect in effects]) / freedom
-    # An estimated component can come out negative: the mean varies at least as if the larger effect were alone.
-    total = max(mean_squares @ [1, 1, -1], *mean_squares[:2])
-    if total == 0:
-        return Estimate(float(mean), 0.0, n, "seeds × test images")
-    t = stats.t.ppf((1 + CONFIDENCE) / 2, max(total**2 / (mean_squares**2 / freedom).sum(), freedom.min()))
-    return Estimate(float(mean), float(t * np.sqrt(total / (n * images))), n, "seeds × test images")
+    mean_square = n * ((of_images - mean) ** 2).sum() / (images - 1)
+    variance = (mean_square - (residual**2).sum() / ((n - 1) * (images - 1))) / (n * images) if n > 1 else np.nan
+    half_width = np.hypot(seeds.half_width, _Z * np.sqrt(max(variance, 0.0)))
+    return Estimate(float(mean), float(half_width), n, "seeds × test images")
 
 
 def p_value(results: Results, contrast: Contrast) -> float:
