@@ -17,7 +17,7 @@ from kdlib.report import cells, measures, prose, publish
 from kdlib.storage import runs
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import Replicate
-from kdlib.study import PUBLISHED, STUDY
+from kdlib.study import PUBLISHED, REFERENCE, STUDY
 from kdlib.training import evaluate
 
 HOME = Path(__file__).parents[1]
@@ -85,6 +85,19 @@ def test_the_readme_shows_what_the_records_hold(published, name, language):
     results = runs.load_all(published.profile)
     block = prose.readme(results, language, publish.training_seconds(results))
     assert publish.update(text, block) == text, "run make publish"
+
+
+def test_the_reference_is_a_quick_run_of_todays_recipe_and_networks():
+    """And has the order that this profile promises: the teacher on top, and hints ahead of distillation alone."""
+    reference = runs.load_all(STUDY.profile(REFERENCE))
+    assert not reference.missing and not prose.earlier(reference)
+    for name, record in reference.by_seed[0].items():
+        network = models.teacher() if name == "teacher" else models.student()
+        assert record.parameters == models.count_parameters(network), name
+        assert record.identity.data["train_images"] == 50_000
+    accuracy = {arm.name: measures.accuracy(reference.by_seed[0][arm.name]) for arm in reference.models}
+    assert accuracy["teacher"] == max(accuracy.values())
+    assert accuracy["exp2"] > accuracy["distill"] >= accuracy["baseline"]
 
 
 def test_every_notebook_shows_the_published_answer():

@@ -1,6 +1,7 @@
 """What a notebook displays around its experiment: the answer, the kind of run, what it found."""
 
 import ast
+import contextlib
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -97,22 +98,35 @@ def opening(notebook: str, profile: Profile, results: Results | None = None) -> 
 
 def answer(notebook: str, profile: Profile, results: Results | None = None) -> Markdown:
     """The answer of this run, from its ``results``, and set apart from it that of the published run."""
-    try:
-        published = runs.load_all(STUDY.profile(PUBLISHED))
-    except NotTrained:
-        published, there = None, "There is no published run yet."
-    else:
-        seeds = f", {len(published.by_seed)} seeds" if len(published.by_seed) > 1 else ""
-        recipe = ", by an earlier recipe" if prose.earlier(published) else ""
-        there = f"**Answer** (published run{seeds}{recipe}). {' '.join(prose.sentences(notebook, published))}"
+    heading, published = of_published(notebook)
+    there = f"**Answer** ({heading}). {' '.join(published)}" if published else f"**Answer.** {heading}."
     if profile.name == PUBLISHED:
         return Markdown(there)
     if results is None:
         return Markdown(f"**Answer of this run.** It will stand here when the last cell has run.\n\n> {there}")
+    here = f"**Answer of this run** (profile `{profile.name}`). {' '.join(of_this_run(notebook, profile, results))}"
+    return Markdown(f"{here}\n\n> {there}")
+
+
+def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:
+    """What a run tells of a notebook's question, and why that differs from the published run, where it does."""
     told = prose.sentences(notebook, results)
-    if published is not None and profile.dataset == published.any_record.identity.data["name"]:
-        told += prose.reversals(notebook, results, published)
-    return Markdown(f"**Answer of this run** (profile `{profile.name}`). {' '.join(told)}\n\n> {there}")
+    with contextlib.suppress(NotTrained):
+        published = runs.load_all(STUDY.profile(PUBLISHED))
+        if profile.dataset == published.any_record.identity.data["name"]:
+            told += prose.reversals(notebook, results, published)
+    return told
+
+
+def of_published(notebook: str) -> tuple[str, list[str]]:
+    """What kind of run the published one is, and what it tells of a notebook's question."""
+    try:
+        published = runs.load_all(STUDY.profile(PUBLISHED))
+    except NotTrained:
+        return "There is no published run yet", []
+    seeds = f", {len(published.by_seed)} seeds" if len(published.by_seed) > 1 else ""
+    recipe = ", by an earlier recipe" if prose.earlier(published) else ""
+    return f"published run{seeds}{recipe}", prose.sentences(notebook, published)
 
 
 def found(notebook: str, replicate: Replicate, *new: Record) -> Markdown:

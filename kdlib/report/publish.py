@@ -1,9 +1,11 @@
 """Around the notebooks: the choice of a profile, the summary at the end, and publishing."""
 
+import functools
 import itertools
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,8 +65,10 @@ def summary(profile_name: str) -> str:
     )
     files.write_bytes(folder / "index.html", page.encode())
     here, note = (table.xs(level, axis=1, level=1).to_string() for level in ("here", "note"))
-    told = cells.answer(ANALYSIS, profile, results).data.replace("**", "").replace("\n\n> ", "\n\n")
-    parts = [*([notice] if notice else []), f"{seeds}\n{here}", f"The note\n{note}", told]
+    parts = [*([notice] if notice else []), f"{seeds}\n{here}", f"The note\n{note}"]
+    parts.append(_listed("This run", cells.of_this_run(ANALYSIS, profile, results)))
+    heading, published = cells.of_published(ANALYSIS)
+    parts.append(_listed(heading[0].upper() + heading[1:], published))
     for alias in (alias for alias, name in COMMITTED.items() if name == profile.name):
         try:
             beside = tables.beside(results, runs.load_all(STUDY.profile(alias)))
@@ -77,6 +81,12 @@ def summary(profile_name: str) -> str:
         f"Records    {runs.results_folder(profile.name).relative_to(home)}/"
     )
     return "\n\n".join(parts)
+
+
+def _listed(heading: str, sentences: list[str]) -> str:
+    """A heading and a list, for a terminal."""
+    fill = functools.partial(textwrap.fill, width=110, initial_indent="- ", subsequent_indent="  ")
+    return "\n".join([heading, *map(fill, sentences)])
 
 
 def publish(profile_name: str | None = None) -> None:
