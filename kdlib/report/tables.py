@@ -81,10 +81,11 @@ def contrasts(results: Results, seed: int) -> pd.DataFrame:
     number; McNemar's p is that of one ``seed``.
     """
     primary = inference.available(results, results.study.primary)
-    adjusted = inference.holm([inference.p_value(results, contrast) for contrast in primary])
-    p_values = dict(zip(primary, adjusted, strict=True))
+    compared = inference.available(results, results.study.contrasts)
+    p_values = {contrast: inference.p_value(results, contrast) for contrast in compared}
+    p_values |= dict(zip(primary, inference.holm([p_values[contrast] for contrast in primary]), strict=True))
     rows = {}
-    for contrast in inference.available(results, results.study.contrasts):
+    for contrast in compared:
         estimate = inference.difference(results, contrast)
         rows[title(results, contrast)] = {
             "contrast": "primary" if contrast in primary else "secondary",
@@ -95,11 +96,10 @@ def contrasts(results: Results, seed: int) -> pd.DataFrame:
         }
         if estimate.source == "seeds":
             crossed = inference.crossed(results, contrast)
-            p = p_values.get(contrast, inference.p_value(results, contrast))
             rows[title(results, contrast)] |= {
                 "for new images too": _interval(crossed),
                 "verdict for these": inference.verdict(crossed),
-                "p over seeds": _p_value(p) + (" (Holm)" if contrast in primary else ""),
+                "p over seeds": _p_value(p_values[contrast]) + (" (Holm)" if contrast in primary else ""),
             }
         if seed in results.seeds(contrast.first, contrast.second):
             runs = results.by_seed[seed]
