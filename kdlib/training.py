@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kdlib import hardware, models, optimisers
+from kdlib.calibration import confidence_bins
 from kdlib.datasets import Data
 from kdlib.identity import identify
 from kdlib.objectives import Losses, Objective
@@ -26,7 +27,6 @@ from kdlib.storage.runs import NotTrained, Run
 from kdlib.study import COMMITTED, Schedule
 
 CHECK_EVERY = 50  # steps between looks at the loss: a diverged run stops soon, and no step waits for the device
-CONFIDENCE_BINS = 15
 COMPARED = 300  # test images on which a student's stages are compared with its teacher's
 TESTS = 10  # of the test split in one training, at most: more would cost time and show nothing
 
@@ -278,20 +278,9 @@ class _Training:
             steps=records.rounded_steps(self.history["steps"]),
             labels=labels,
             predictions=[] if logits is None else logits.argmax(1).tolist(),
-            calibration={} if logits is None else records.rounded(calibration(logits, self.data.test_labels)),
+            calibration={} if logits is None else records.rounded(confidence_bins(logits, self.data.test_labels)),
         )
         files.write_json(self.run.timing_path, records.rounded(self.history["timing"]))
         record.save(self.run.record_path)
         checkpoints.clear(self.run.checkpoints)
         return record
-
-
-def calibration(logits: Tensor, labels: Tensor) -> dict[str, list[float]]:
-    """Confidence bins of logits (N, classes) with labels (N,), as a `Record` holds them."""
-    confidence, predicted = logits.softmax(1).max(1)
-    correct = (predicted == labels).float()
-    bins = (confidence * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1)
-    count = torch.zeros(CONFIDENCE_BINS, device=logits.device).index_add(0, bins, torch.ones_like(correct))
-    sums = {"confidence": confidence, "correct": correct}
-    means = {name: count.new_zeros(CONFIDENCE_BINS).index_add(0, bins, value) for name, value in sums.items()}
-    return {"count": count.tolist()} | {name: (value / count.clamp_min(1)).tolist() for name, value in means.items()}

@@ -10,9 +10,8 @@ ORDER = [
     "checks", "note", "study", "streams", "hardware",
     "storage._torchvision", "storage.files", "storage.pickled", "storage.cifar10", "storage.weights", "storage.records",
     "storage.checkpoints", "storage.logits", "storage.runs",
-    "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress", "similarity",
-    "training",
-    "selection",
+    "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress",
+    "similarity", "calibration", "training", "selection",
     "report.measures", "report.inference", "report.tables", "report.figure", "report.run_plots", "report.study_plots",
     "report.prose", "report.cells", "report.publish", "report.execute", "report.__main__",
 ]  # fmt: skip
