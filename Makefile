@@ -1,4 +1,5 @@
 # make report   run the six notebooks        PROFILE=smoke|quick|full (default quick)  SEEDS=n (default 1)  CORES=n
+#               EXTRA=1: and the three beyond the note
 # make test     everything that CI checks
 # make lab      JupyterLab on the notebooks
 # make bench    how fast training is, beside other ways to do it, and minutes to an accuracy

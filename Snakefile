@@ -8,15 +8,17 @@ from pathlib import Path
 
 import nbformat
 
-from kdlib.study import ANALYSIS, STUDY
+from kdlib.design import ANALYSIS
+from kdlib.study import EXTENDED, STUDY
 
 PROFILE = config.get("profile", "quick")
 SEEDS = range(int(config.get("seeds", 1)))
+EXTRA = int(config.get("extra", 0))
 ROOT = Path(os.environ.get("KDLIB_ROOT") or ".")
 BUILD = str(ROOT / "build" / PROFILE)
 
 # Notebooks of one replicate, and those that must have run before.
-NEEDS = STUDY.graph()
+NEEDS = (EXTENDED if EXTRA else STUDY).graph()
 REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NEEDS)
 COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
 
@@ -40,6 +42,14 @@ def modules(code, seen):
     return seen
 
 
+def before(name, seed):
+    """The executed notebooks that one needs. Those beyond the note show all seeds, so their first copy comes last."""
+    others = SEEDS[1:] if name > ANALYSIS and int(seed) == 0 else []
+    return [f"{BUILD}/seed{seed}/{need}.ipynb" for need in NEEDS[name]] + [
+        f"{BUILD}/seed{other}/{name}.ipynb" for other in others
+    ]
+
+
 def sources(notebook):
     """The files of kdlib on which a notebook depends, so that a change elsewhere does not run it again."""
     cells = nbformat.read(f"notebooks/{notebook}.ipynb", as_version=4).cells
@@ -60,7 +70,7 @@ if workflow.remote_exec and GPUS:
 PYTHON = shlex.quote(sys.executable)
 
 # Executes a notebook; what it prints, such as one line per epoch, goes to the terminal.
-RUN = f"{PYTHON} -m kdlib.report run {{input.notebook:q}} {{output:q}} {len(SEEDS)} profile={PROFILE}"
+RUN = f"{PYTHON} -m kdlib.report run {{input.notebook:q}} {{output:q}} {len(SEEDS)} {EXTRA} profile={PROFILE}"
 
 
 wildcard_constraints:
@@ -97,7 +107,7 @@ rule data:
 rule notebook:
     input:
         f"{BUILD}/data.ready",
-        lambda wildcards: [f"{BUILD}/seed{wildcards.seed}/{name}.ipynb" for name in NEEDS[wildcards.name]],
+        lambda wildcards: before(wildcards.name, wildcards.seed),
         lambda wildcards: sources(wildcards.name),
         PUBLISHED,
         notebook="notebooks/{name}.ipynb",

@@ -30,10 +30,11 @@ from torch.utils.data import DataLoader
 
 from kdlib import datasets, hardware, losses, models
 from kdlib.datasets import Data
+from kdlib.design import PUBLISHED
 from kdlib.objectives import Classify, Distill
 from kdlib.storage import files
 from kdlib.storage.runs import Replicate
-from kdlib.study import PUBLISHED, STUDY
+from kdlib.study import STUDY
 from kdlib.training import evaluate, fit
 
 FOLDER = Path(__file__).parent

@@ -40,11 +40,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdlib import datasets, hardware, models, optimisers
 from kdlib.datasets import Data
+from kdlib.design import Schedule
 from kdlib.objectives import Classify, Distill, Hint, Objective
 from kdlib.regressors import Regressor
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable
-from kdlib.study import STUDY, Schedule
+from kdlib.study import STUDY
 from kdlib.training import fit
 
 FOLDER = Path(__file__).parent

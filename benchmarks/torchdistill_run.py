@@ -18,10 +18,11 @@ from torch.utils.data import RandomSampler
 
 from kdlib import datasets, models
 from kdlib.datasets import Data
+from kdlib.design import PUBLISHED
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify
 from kdlib.storage.runs import Replicate
-from kdlib.study import PUBLISHED, STUDY
+from kdlib.study import STUDY
 from kdlib.training import evaluate
 
 # After pipeline, which imports torchvision in the way that works beside every torch.

@@ -4,11 +4,11 @@ import dataclasses
 from typing import Any
 
 from kdlib.datasets import Data
+from kdlib.design import Schedule
 from kdlib.objectives import Objective
 from kdlib.storage import weights
 from kdlib.storage.records import Identity
 from kdlib.storage.runs import Run
-from kdlib.study import Schedule
 
 
 def identify(objective: Objective, data: Data, schedule: Schedule, run: Run, precision: str) -> Identity:

@@ -8,6 +8,9 @@ Kinds with nothing to learn standardise the guided layer too, over each batch. T
 normalisation behind the guided layer takes out the mean and scale of its channels in any case.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -136,3 +139,12 @@ class PrincipalComponents(Regressor):
     def forward(self, guided: Tensor) -> Tensor:
         """Prediction of the target; the shape is kept."""
         return self.standardise(guided)
+
+
+REGRESSORS: dict[str, Callable[..., Regressor]] = {
+    "learned": Regressor,
+    "learned 3 × 3": partial(Regressor, size=3),
+    "random": RandomRegressor,
+    "none": NoRegressor,
+    "components": PrincipalComponents,
+}

@@ -1,38 +1,41 @@
-"""How the settings of the study were chosen, one change at a time, without a look at the test split.
+"""How the settings of the study were chosen, without a look at the test split.
 
 Short trainings on 45,000 of CIFAR-10's training images, judged on the other 5,000. The recipe is that of the full
-profile, but for the epochs; every trial changes one thing in it. The recipe, and changes that score above it with the
-first seed, are tried with a second one. Of the students a change was adopted where it gained half a point of accuracy
-or more, of stage one where R² was highest.
+profile, but for the epochs.
 
-python -m kdlib.selection    train what is missing, write results/selection.json and print it
+The teacher, the baseline, the distilled student and stage one: every trial changes one thing in the recipe. The recipe,
+and changes that score above it with the first seed, are tried with a second one. Of the students a change was adopted
+where it gained half a point of accuracy or more, of stage one where R² was highest.
+
+The arms that go on from there: each has its learning rate, and in a single stage the weight of the hint loss, from the
+same grid. The value with the highest score was adopted.
+
+python -m kdlib.selection    train what results/selection.json lacks, add it there and print it
 """
 
 import dataclasses
 import re
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib import datasets, models
+from kdlib import arms, datasets, models
 from kdlib.datasets import Data
+from kdlib.design import Profile, Recipe, Study
 from kdlib.models import ConvNet
-from kdlib.objectives import REGRESSOR_RATE, Classify, Distill, Hint, Losses, Objective
-from kdlib.regressors import Regressor
+from kdlib.objectives import Classify, Losses
 from kdlib.storage import files, runs
+from kdlib.storage.files import StorageError
 from kdlib.storage.runs import Replicate
-from kdlib.study import STUDY, Profile, Stage
+from kdlib.study import EXTENDED
 from kdlib.training import fit
 
 HELD_OUT = 5_000  # images
 EPOCHS = 4  # of teacher and students; stage one has half as many
-STAGES: dict[str, Stage] = {
-    "teacher": "teacher", "baseline": "stage two", "distill": "stage two", "hint": "stage one",
-}  # fmt: skip
-
 SGD = {"optimiser": "SGD", "learning_rate": 0.2, "momentum": 0.9, "batch_size": 128, "warmup": 0.2}
 EARLIER_WIDTHS = ((16,), (40, 40, 40), (64, 64, 64, 64), (72, 72, 72))
 
@@ -72,6 +75,12 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+# What the other arms choose from: fields of `design.Recipe`, the second one for those that train in a single stage.
+GRIDS: dict[str, tuple[float, ...]] = {"rate": (0.5, 1.0, 2.0), "hint_weight": (0.3, 1.0, 3.0, 10.0)}
+
+Row = dict[str, Any]
+
+
 class Smoothed(Classify):
     """Labels of which a share ``smoothing`` is spread evenly over the classes: Szegedy et al. (2016), section 7."""
 
@@ -89,58 +98,122 @@ class Smoothed(Classify):
 
 def recipe(epochs: int) -> Profile:
     """The full profile with fewer epochs."""
-    full = STUDY.profile("full")
+    full = EXTENDED.profile("full")
     lengths = {"teacher": epochs, "student": epochs, "hint": max(1, epochs // 2)}
     schedules = {name: dataclasses.replace(getattr(full, name), epochs=length) for name, length in lengths.items()}
     return dataclasses.replace(full, name="selection", **schedules)
 
 
-def train(training: str, change: str, seed: int, data: Data) -> float:
+def train(arm: str, change: str, settings: dict[str, Any], seed: int, data: Data) -> float:
     """The score of one trial on the held-out images; what an earlier call trained is not trained again.
 
-    It is the accuracy in percent; of stage one ("hint") R², in percent too. Distillation and stage one learn from the
-    recipe's teacher of the seed, which must have been trained.
+    It is the accuracy in percent; of stage one R², in percent too.
+
+    Args:
+        arm: whose recipe is changed. The arms that it needs are trained by their recipes, if they were not yet.
+        change: names the trial; "" is the recipe itself.
+        settings: the changed ones, by name.
+        seed: of the replicate.
+        data: whose test images are the held-out ones.
     """
-    settings, profile = dict(CHANGES[training].get(change, {})), recipe(EPOCHS)
-    replicate = Replicate(profile, seed)
-    run = replicate.run("-".join([training, *re.findall(r"[a-z0-9.]+", change.lower())]))
-    make = models.teacher if training == "teacher" else models.student
-    model = make(seed, widths=settings.pop("widths", None)).to(data.device)
-    smoothing = settings.pop("smoothing", 0.0)
-    distillation = [settings.pop(name, getattr(profile, name)) for name in ("temperature", "alpha")]
-    objective: Objective = Smoothed(model, smoothing) if smoothing else Classify(model)
-    if training in ("distill", "hint"):
-        teacher = models.load(replicate.run("teacher"), data.device)
-        objective = Distill(teacher, model, *distillation)
-        if training == "hint":
-            regressor = Regressor(model, teacher, data.sample(), seed=seed)
-            objective = Hint(teacher, model, regressor, settings.pop("regressor_rate", REGRESSOR_RATE))
-    schedule = dataclasses.replace(profile.schedule(STAGES[training]), **settings)
-    test = fit(objective, data, schedule, run).test
+    for need in EXTENDED.arm(arm).needs:
+        train(need, "", {}, seed, data)
+    settings = dict(settings)
+    profile = dataclasses.replace(recipe(EPOCHS), **_pop(settings, "temperature"))
+    study = _with_recipe(arm, **_pop(settings, *(field.name for field in dataclasses.fields(Recipe))))
+    run = Replicate(profile, seed, study).run("-".join([arm, *re.findall(r"[a-z0-9._]+", change.lower())]))
+    objective = arms.objective(run, data)
+    if "widths" in settings:
+        objective = Classify(models.student(seed, widths=settings.pop("widths")).to(data.device))
+    if "smoothing" in settings:
+        objective = Smoothed(objective.modules["model"], settings.pop("smoothing"))
+    if "regressor_rate" in settings:
+        objective.regressor_rate = settings.pop("regressor_rate")
+    test = fit(objective, data, dataclasses.replace(run.schedule, **settings), run).test
     return test["accuracy"][-1] if "accuracy" in test else 100 * (1 - test["total"][-1] / test["power"][-1])
 
 
-def select() -> list[dict[str, Any]]:
-    """Train every trial; one row each, with its score for each seed and what the change moved: the mean difference."""
-    data = datasets.hold_out(datasets.load("cifar10"), HELD_OUT)
-    rows = []
-    for training, changes in CHANGES.items():
-        of_recipe = [train(training, "", seed, data) for seed in (0, 1)]
-        for change in ("", *changes):
-            scores = [train(training, change, 0, data)]
-            if scores[0] >= of_recipe[0]:
-                scores.append(train(training, change, 1, data))
-            moved = statistics.mean(score - old for score, old in zip(scores, of_recipe, strict=False))
-            scores = [round(score, 2) for score in scores]
-            rows.append({"training": training, "change": change, "scores": scores, "moved": round(moved, 2)})
-    return rows
+def _pop(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take out those of the settings that are there."""
+    return {name: settings.pop(name) for name in names if name in settings}
+
+
+def _with_recipe(name: str, **changes: Any) -> Study:
+    """The extended study with a changed recipe of one arm."""
+    changed = (
+        dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, **changes)) if arm.name == name else arm
+        for arm in EXTENDED.arms
+    )
+    return dataclasses.replace(EXTENDED, arms=tuple(changed))
+
+
+def try_changes(data: Data, known: list[Row]) -> Iterator[Row]:
+    """One row a trial: its score for each seed, and what the change moved: the mean difference from the recipe's.
+
+    Rows of ``known`` trials are taken from there.
+    """
+    found = {(row["training"], row["change"]): row for row in known}
+    for arm, changes in CHANGES.items():
+        for change, settings in {"": {}, **changes}.items():
+            row = found.get((arm, change))
+            if row is None:
+                seeds = (0, 1)
+                of_recipe = [train(arm, "", {}, seed, data) for seed in seeds]
+                scores = [train(arm, change, settings, 0, data)]
+                if scores[0] >= of_recipe[0]:
+                    scores.append(train(arm, change, settings, 1, data))
+                moved = statistics.mean(score - old for score, old in zip(scores, of_recipe, strict=False))
+                scores = [round(score, 2) for score in scores]
+                row = {"training": arm, "change": change, "scores": scores, "moved": round(moved, 2)}
+            yield row
+
+
+def try_grids(data: Data, known: list[Row]) -> Iterator[Row]:
+    """One row an arm and setting: the score of each value of the grid.
+
+    Rows of ``known`` grids are taken from there, unless a recipe on which they rest has changed.
+    """
+    for arm in EXTENDED.arms:
+        if arm.name in CHANGES or arm.recipe.length != 1:  # other lengths have the settings of the standard one
+            continue
+        recipes = {
+            name: dataclasses.asdict(EXTENDED.arm(name).recipe)
+            for name in (arm.name, *arm.needs)
+            if name not in CHANGES
+        }
+        for setting, values in GRIDS.items():
+            if not getattr(arm.recipe, setting):
+                continue
+            row = {"arm": arm.name, "setting": setting, "values": list(values), "recipes": recipes}
+            scores = next((other["scores"] for other in known if row | {"scores": other["scores"]} == other), None)
+            if scores is None:
+                changes = ["" if value == getattr(arm.recipe, setting) else f"{setting} {value:g}" for value in values]
+                scores = [
+                    round(train(arm.name, change, {setting: value}, 0, data), 2)
+                    for change, value in zip(changes, values, strict=True)
+                ]
+            yield row | {"scores": scores}
 
 
 def main() -> None:
     """See the module's documentation."""
-    rows, path = select(), runs.root() / "results" / "selection.json"
-    files.write_json(path, {"held_out": HELD_OUT, "recipe": dataclasses.asdict(recipe(EPOCHS)), "trials": rows})
-    print(pd.DataFrame(rows).to_string(index=False))
+    path = runs.root() / "results" / "selection.json"
+    as_read = dataclasses.asdict(recipe(EPOCHS)) | {"changes": []}  # JSON has no tuples
+    content: dict[str, Any] = {"held_out": HELD_OUT, "recipe": as_read}
+    known: dict[str, list[Row]] = {"trials": [], "grids": []}
+    if path.exists():
+        old = files.read_json(path)
+        if any(old.get(key) != content[key] for key in content):
+            raise StorageError(f"{path} is of another recipe: delete it to try everything again.")
+        known |= {key: old[key] for key in known if key in old}
+    data = datasets.hold_out(datasets.load("cifar10"), HELD_OUT)
+    made: dict[str, list[Row]] = {"trials": [], "grids": []}
+    for key, tried in (("trials", try_changes), ("grids", try_grids)):
+        for row in tried(data, known[key]):
+            made[key].append(row)
+            later = {name: known[name] for name in known if not made[name]}  # not reached yet, and so not lost
+            files.write_json(path, content | made | later)
+        print(pd.DataFrame(made[key]).to_string(index=False))
 
 
 if __name__ == "__main__":

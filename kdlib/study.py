@@ -1,229 +1,14 @@
-"""What is run, as data: the arms, the profiles with their schedules, and the contrasts named beforehand.
+"""What is run, as data: the arms, the profiles, and the contrasts named beforehand.
 
 This is the one place to add an arm (a way to train a student). Names and colours in tables and pictures, their order,
-the edges of the graph in the Snakefile and the records that a report looks for follow from `STUDY`.
+the edges of the graph in the Snakefile and the records that a report looks for follow from `STUDY`, the experiments of
+the note, and `EXTENDED`, those and the arms that vary the extra matrix, the freezing and the number of stages.
 """
 
-import graphlib
-import os
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
 
-from kdlib.checks import check_distillation, nearest, whole_number
-from kdlib.note import NOTE, Note
-
-GAP = 0.8  # points of validation accuracy: the note's rule, a larger difference counts as a gap
-ANALYSIS = "06_analysis"  # the notebook that compares all arms
-PUBLISHED, REFERENCE = "published", "reference"
-COMMITTED = {PUBLISHED: "full", REFERENCE: "quick"}  # names under which committed records are read: of which profile
-
-Stage = Literal["teacher", "stage one", "stage two"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How one stage of training goes; the learning rate rises, then falls to zero.
-
-    Attributes:
-        epochs: passes over the training images.
-        learning_rate: the highest one, reached after the share ``warmup`` of the steps.
-        weight_decay: L2 penalty on every trained parameter.
-        batch_size: images a step.
-        momentum: of the gradient, 0 to 1.
-        warmup: share of the steps in which the learning rate rises, 0 to 1.
-        optimiser: see `kdlib.optimisers`.
-    """
-
-    epochs: int
-    learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    batch_size: int = 256
-    momentum: float = 0.6
-    warmup: float = 0.05
-    optimiser: Literal["Muon", "SGD"] = "Muon"
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The settings of a whole replicate.
-
-    Attributes:
-        name: "smoke", "quick" or "full"; "published" and "reference" stand for the committed records of an earlier
-            "full" and "quick".
-        dataset: a name in `datasets.DATASETS`.
-        train_images: how many of the training images are used; None for all.
-        teacher, student, hint: schedules of the teacher, of every student that is trained on labels or logits
-            (baseline, distilled student, both stage twos), and of stage one.
-        temperature, alpha: of `objectives.Distill`.
-        changes: a reader's changes, e.g. ``(("epochs", 3),)``; runs with changes have names of their own.
-    """
-
-    name: str
-    dataset: str
-    train_images: int | None
-    teacher: Schedule
-    student: Schedule
-    hint: Schedule
-    temperature: float = 4.0
-    alpha: float = 0.75
-    changes: tuple[tuple[str, float], ...] = ()
-
-    def schedule(self, stage: Stage) -> Schedule:
-        """The schedule of the arms of a stage."""
-        return {"teacher": self.teacher, "stage one": self.hint, "stage two": self.student}[stage]
-
-    def change(self, **settings: float | None) -> "Profile":
-        """This profile with other ``epochs`` (of teacher and students), ``temperature`` or ``alpha``; None keeps one.
-
-        Raises:
-            ValueError: no such setting, or a value out of range.
-        """
-        standard = {"epochs": self.student.epochs, "temperature": self.temperature, "alpha": self.alpha}
-        for name in settings:
-            if name not in standard:
-                raise ValueError(f"{name} is no setting of a profile{nearest(name, standard)}")
-        changes = {key: settings[key] for key in standard if settings.get(key) not in (None, standard[key])}
-        new: dict[str, Any] = dict(changes)
-        if "epochs" in new:
-            epochs = whole_number("epochs", new.pop("epochs"), least=1)
-            new |= {"teacher": replace(self.teacher, epochs=epochs), "student": replace(self.student, epochs=epochs)}
-        changed = replace(self, **new, changes=tuple(changes.items()))
-        check_distillation(changed.temperature, changed.alpha)
-        return changed
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One training of the study: the teacher, stage one, or a way to train a student.
-
-    Attributes:
-        name: in file names, e.g. "exp1".
-        title, title_zh: in tables and pictures, in English and Chinese.
-        colour: in every picture, "#RRGGBB".
-        notebook: the notebook that trains it.
-        needs: names of the arms that must have been trained before.
-        stage: "teacher", "stage one" (trains no classifier) or "stage two"; arms of one stage and seed see the same
-            batches.
-        phrase, phrase_zh: in sentences; the titles unless given.
-    """
-
-    name: str
-    title: str
-    colour: str
-    notebook: str
-    needs: tuple[str, ...] = ()
-    stage: Stage = "stage two"
-    title_zh: str = ""
-    phrase: str = ""
-    phrase_zh: str = ""
-
-    @property
-    def classifies(self) -> bool:
-        """Whether it ends as a classifier, with an accuracy."""
-        return self.stage != "stage one"
-
-    def called(self, language: Literal["en", "zh"]) -> str:
-        """Its name in a sentence."""
-        title_zh = self.title_zh or self.title
-        return self.phrase or self.title if language == "en" else self.phrase_zh or title_zh
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A difference of two arms, named before anything is run: accuracy of ``first`` minus that of ``second``."""
-
-    first: str
-    second: str
-
-
-@dataclass(frozen=True)
-class Study:
-    """All that is run and compared.
-
-    Attributes:
-        arms: in the order of the report.
-        profiles: by which it can be run.
-        primary, secondary: contrasts named beforehand; the primary ones stand for the study.
-        note: the figures to compare with.
-
-    Raises:
-        ValueError: two arms or profiles of one name, needs or contrasts that name no arm, or a cycle in the needs.
-    """
-
-    arms: tuple[Arm, ...]
-    profiles: tuple[Profile, ...]
-    primary: tuple[Contrast, ...] = ()
-    secondary: tuple[Contrast, ...] = ()
-    note: Note = field(default_factory=Note)
-
-    def __post_init__(self) -> None:
-        for kind, names in (("arms", [arm.name for arm in self.arms]), ("profiles", [p.name for p in self.profiles])):
-            for name in names:
-                if names.count(name) > 1:
-                    raise ValueError(f"Two {kind} are called {name!r}: give each a name of its own.")
-                if not name.isidentifier():
-                    raise ValueError(f"{name!r} cannot name one of the {kind}: use letters, digits and underscores.")
-        known = {arm.name for arm in self.arms}
-        mentioned = [(f"{arm.name} needs", need, "the need") for arm in self.arms for need in arm.needs]
-        mentioned += [(f"{pair} names", name, "it") for pair in self.contrasts for name in (pair.first, pair.second)]
-        for what, name, dropped in mentioned:
-            if name not in known:
-                raise ValueError(f"{what} the arm {name!r}, which the study lacks: add it, or drop {dropped}.")
-        for kind, graph in (("Arms", {arm.name: arm.needs for arm in self.arms}), ("Notebooks", self.graph())):
-            try:
-                graphlib.TopologicalSorter(graph).prepare()
-            except graphlib.CycleError as error:
-                circle = " → ".join(error.args[1])
-                raise ValueError(f"{kind} need each other in a circle ({circle}): drop a need.") from None
-
-    @property
-    def contrasts(self) -> tuple[Contrast, ...]:
-        """All of them, the primary ones first."""
-        return self.primary + self.secondary
-
-    @property
-    def notebooks(self) -> list[str]:
-        """Every notebook that trains an arm, in order."""
-        return sorted({arm.notebook for arm in self.arms})
-
-    def arm(self, name: str) -> Arm:
-        """The arm of a run, given its name or that of a variant ("distill-temperature8").
-
-        Raises:
-            ValueError: the study has no such arm.
-        """
-        known = {arm.name: arm for arm in self.arms}
-        wanted = name.partition("-")[0]
-        if wanted not in known:
-            raise ValueError(f"There is no arm {wanted!r}{nearest(wanted, known)}")
-        return known[wanted]
-
-    def graph(self) -> dict[str, list[str]]:
-        """The notebooks that must have run before each notebook: the edges of the Snakefile."""
-        return {
-            notebook: sorted(
-                {self.arm(need).notebook for arm in self.arms if arm.notebook == notebook for need in arm.needs}
-                - {notebook}
-            )
-            for notebook in self.notebooks
-        }
-
-    def profile(self, name: str | None = None, **settings: float | None) -> Profile:
-        """The profile called ``name`` with a reader's ``settings`` (see `Profile.change`).
-
-        Args:
-            name: None takes the environment variable ``KDLIB_PROFILE``, else "quick".
-
-        Raises:
-            ValueError: no such profile or setting, or a value out of range.
-        """
-        name = name or os.environ.get("KDLIB_PROFILE") or "quick"
-        known = {profile.name: profile for profile in self.profiles}
-        known |= {alias: replace(known[name], name=alias) for alias, name in COMMITTED.items() if name in known}
-        if name not in known:
-            raise ValueError(f"There is no profile {name!r}{nearest(str(name), known)}")
-        return known[name].change(**settings)
-
+from kdlib.design import ANALYSIS, Arm, Contrast, Guidance, Profile, Recipe, Schedule, Study
+from kdlib.note import NOTE
 
 STUDY = Study(
     arms=(
@@ -237,7 +22,7 @@ STUDY = Study(
         Arm("hint", "stage one", "#CC79A7", "04_exp1", needs=("teacher",), stage="stage one",
             title_zh="第一阶段"),
         Arm("exp1", "student (exp. 1)", "#D55E00", "04_exp1", needs=("teacher", "hint"),
-            title_zh="学生（实验一）", phrase="experiment 1", phrase_zh="实验一"),
+            title_zh="学生（实验一）", phrase="experiment 1", phrase_zh="实验一", recipe=Recipe(scale=0.0)),
         Arm("exp2", "student (exp. 2)", "#009E73", "05_exp2", needs=("teacher", "hint"),
             title_zh="学生（实验二）", phrase="experiment 2", phrase_zh="实验二"),
     ),
@@ -265,9 +50,112 @@ STUDY = Study(
         ),
     ),
     primary=(Contrast("exp2", "exp1"), Contrast("exp2", "distill"), Contrast("distill", "baseline")),
-    secondary=(
+    exploratory=(
         Contrast("teacher", "baseline"), Contrast("exp2", "baseline"), Contrast("distill", "exp1"),
         Contrast("baseline", "exp1"),
     ),
     note=NOTE,
 )  # fmt: skip
+
+
+def _guided(name: str, title: str, title_zh: str, colour: str, recipe: Recipe) -> tuple[Guidance, tuple[Arm, ...]]:
+    """The three arms of a matrix. Colours tell the stages one by their matrix, the others by what was frozen."""
+    names, notebook = (f"hint_{name}", f"{name}_frozen", f"{name}_tuned"), "07_regressor"
+    frozen, tuned = (STUDY.arm(arm).colour for arm in ("exp1", "exp2"))
+    arms = (
+        Arm(names[0], f"stage one, {title}", colour, notebook, ("teacher",), "stage one",
+            title_zh=f"第一阶段，{title_zh}", recipe=recipe),
+        Arm(names[1], f"{title} (frozen)", frozen, notebook, ("teacher", names[0]),
+            title_zh=f"{title_zh}（冻结）", recipe=replace(recipe, scale=0.0)),
+        Arm(names[2], f"{title} (fine-tuned)", tuned, notebook, ("teacher", names[0]),
+            title_zh=f"{title_zh}（微调）", recipe=recipe),
+    )  # fmt: skip
+    return Guidance(title, *names, "wide_distill" if recipe.wide else "distill"), arms
+
+
+# S is the student of the note's experiments; S′ one of the same size, whose guided layer needs no matrix.
+_MATRICES = (
+    _guided("conv3", "S, learned 3 × 3", "S，学习 3 × 3", "#332288", Recipe(regressor="learned 3 × 3")),
+    _guided("random", "S, random matrix", "S，随机矩阵", "#DDCC77", Recipe(regressor="random")),
+    _guided("components", "S, components", "S，主成分", "#117733", Recipe(regressor="components")),
+    _guided("wide_none", "S′, no matrix", "S′，无矩阵", "#88CCEE", Recipe(regressor="none", wide=True)),
+    _guided("wide_learned", "S′, learned 1 × 1", "S′，学习 1 × 1", "#882255", Recipe(wide=True)),
+    _guided("wide_random", "S′, random matrix", "S′，随机矩阵", "#999933", Recipe(regressor="random", wide=True)),
+)
+
+GUIDANCE = (
+    Guidance("S, learned 1 × 1", "hint", "exp1", "exp2", "distill"),
+    *(guidance for guidance, _ in _MATRICES),
+)
+
+EXTENDED = replace(
+    STUDY,
+    arms=(
+        *STUDY.arms,
+        Arm("wide_baseline", "S′ baseline", "#E69F00", "07_regressor", title_zh="S′ 基线",
+            phrase="the baseline of S′", recipe=Recipe(wide=True)),
+        Arm("wide_distill", "S′ (distilled)", "#56B4E9", "07_regressor", needs=("teacher",), title_zh="S′（仅蒸馏）",
+            phrase="the distilled S′", recipe=Recipe(wide=True)),
+        *(arm for _, arms in _MATRICES for arm in arms),
+        Arm("distill_frozen", "distilled front (frozen)", "#AA4499", "08_freezing", needs=("teacher", "distill"),
+            title_zh="蒸馏学生的前段（冻结）", phrase="the frozen front of the distilled student",
+            recipe=Recipe(scale=0.0, takes="guided layers")),
+        Arm("scale003", "guided rate × 0.03", "#DDAA33", "08_freezing", needs=("teacher", "hint"),
+            title_zh="引导层学习率 × 0.03", phrase="the student with guided layers at 0.03 of the rate",
+            recipe=Recipe(scale=0.03)),
+        Arm("scale01", "guided rate × 0.1", "#BB5566", "08_freezing", needs=("teacher", "hint"),
+            title_zh="引导层学习率 × 0.1", phrase="the student with guided layers at 0.1 of the rate",
+            recipe=Recipe(scale=0.1)),
+        Arm("scale03", "guided rate × 0.3", "#004488", "08_freezing", needs=("teacher", "hint"),
+            title_zh="引导层学习率 × 0.3", phrase="the student with guided layers at 0.3 of the rate",
+            recipe=Recipe(scale=0.3)),
+        Arm("hint_stage1", "stage one, guided stage 1", "#44AA99", "08_freezing", needs=("teacher",),
+            stage="stage one", title_zh="第一阶段，引导第 1 段", recipe=Recipe(guided_stage=1)),
+        Arm("stage1_frozen", "guided stage 1 (frozen)", "#44AA99", "08_freezing", needs=("teacher", "hint_stage1"),
+            title_zh="引导第 1 段（冻结）", phrase="the student with stage 1 guided and frozen",
+            recipe=Recipe(guided_stage=1, scale=0.0)),
+        Arm("hint_stage2", "stage one, guided stage 2", "#661100", "08_freezing", needs=("teacher",),
+            stage="stage one", title_zh="第一阶段，引导第 2 段", recipe=Recipe(guided_stage=2)),
+        Arm("stage2_frozen", "guided stage 2 (frozen)", "#661100", "08_freezing", needs=("teacher", "hint_stage2"),
+            title_zh="引导第 2 段（冻结）", phrase="the student with stage 2 guided and frozen",
+            recipe=Recipe(guided_stage=2, scale=0.0)),
+        Arm("half_baseline", "baseline, half the epochs", "#E69F00", "08_freezing", title_zh="基线，一半 epoch",
+            recipe=Recipe(length=0.5)),
+        Arm("double_baseline", "baseline, twice the epochs", "#E69F00", "08_freezing", title_zh="基线，两倍 epoch",
+            recipe=Recipe(length=2.0)),
+        Arm("half_exp1", "exp. 1, half the epochs", "#D55E00", "08_freezing", needs=("teacher", "hint"),
+            title_zh="实验一，一半 epoch", recipe=Recipe(scale=0.0, length=0.5)),
+        Arm("double_exp1", "exp. 1, twice the epochs", "#D55E00", "08_freezing", needs=("teacher", "hint"),
+            title_zh="实验一，两倍 epoch", recipe=Recipe(scale=0.0, length=2.0)),
+        Arm("distill_long", "distilled, equal cost", "#0072B2", "09_one_stage", needs=("teacher",),
+            title_zh="等训练量的蒸馏", phrase="the distilled student at equal cost", recipe=Recipe(both_stages=True)),
+        Arm("joint_labels", "one stage: hint, labels", "#999999", "09_one_stage", needs=("teacher",),
+            title_zh="单阶段：hint 与标签", phrase="the single stage on hint and labels",
+            recipe=Recipe(both_stages=True, hint_weight=1.0, alpha=0.0)),
+        Arm("joint_distill", "one stage: hint, distillation", "#882255", "09_one_stage", needs=("teacher",),
+            title_zh="单阶段：hint 与蒸馏", phrase="the single stage on hint and logits",
+            recipe=Recipe(both_stages=True, hint_weight=1.0)),
+    ),
+    # Contrasts of the note's own arms are those of `STUDY`.
+    primary=(
+        Contrast("wide_none_frozen", "wide_learned_frozen"), Contrast("wide_none_tuned", "wide_learned_tuned"),
+        Contrast("random_frozen", "exp1"), Contrast("random_tuned", "exp2"),
+    ),
+    exploratory=(
+        Contrast("wide_baseline", "baseline"), Contrast("wide_distill", "distill"),
+        Contrast("conv3_frozen", "exp1"), Contrast("conv3_tuned", "exp2"),
+        Contrast("components_frozen", "exp1"), Contrast("components_tuned", "exp2"),
+        Contrast("wide_random_frozen", "wide_learned_frozen"), Contrast("wide_random_tuned", "wide_learned_tuned"),
+        *(Contrast(arm, way.distilled) for way in GUIDANCE[1:] for arm in (way.frozen, way.tuned)),
+        Contrast("exp1", "distill_frozen"), Contrast("distill_frozen", "distill"),
+        Contrast("scale003", "exp2"), Contrast("scale01", "exp2"), Contrast("scale03", "exp2"),
+        Contrast("stage1_frozen", "exp1"), Contrast("stage2_frozen", "exp1"),
+        Contrast("exp2", "distill_long"), Contrast("joint_labels", "exp2"), Contrast("joint_distill", "exp2"),
+        Contrast("joint_distill", "distill_long"),
+    ),
+)  # fmt: skip
+
+
+def study_of(notebook: str) -> Study:
+    """The smaller of the two studies to which a notebook belongs."""
+    return EXTENDED if notebook > ANALYSIS else STUDY

@@ -16,6 +16,7 @@ from torch import Tensor
 from kdlib import hardware, models, optimisers
 from kdlib.calibration import confidence_bins
 from kdlib.datasets import Data
+from kdlib.design import COMMITTED, Schedule
 from kdlib.identity import identify
 from kdlib.objectives import Losses, Objective
 from kdlib.progress import Progress
@@ -24,7 +25,6 @@ from kdlib.storage import checkpoints, files, records, weights
 from kdlib.storage.logits import CachedLogits
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import NotTrained, Run
-from kdlib.study import COMMITTED, Schedule
 
 CHECK_EVERY = 50  # steps between looks at the loss: a diverged run stops soon, and no step waits for the device
 COMPARED = 300  # test images on which a student's stages are compared with its teacher's

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from kdlib import datasets, models
+from kdlib.design import Schedule
 from kdlib.storage.runs import Replicate
-from kdlib.study import STUDY, Schedule
+from kdlib.study import STUDY
 
 os.environ.setdefault("KDLIB_DEVICE", "cpu")  # the one place where tests choose their device
 torch.set_num_threads(1)  # networks this small are slower on two

@@ -6,16 +6,19 @@ import pytest
 from conftest import small_network
 
 from kdlib import models
+from kdlib.design import Arm, Contrast
 from kdlib.objectives import Classify
 from kdlib.report import cells, inference, measures, study_plots, tables
 from kdlib.storage import runs
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import Replicate
-from kdlib.study import STUDY, Arm, Contrast
+from kdlib.study import STUDY
 from kdlib.training import fit
 
 WARM = Arm("warm", "student (warm)", "#888888", "03_distill", needs=("baseline",))
-WIDER = dataclasses.replace(STUDY, arms=(*STUDY.arms, WARM), secondary=(*STUDY.secondary, Contrast("warm", "baseline")))
+WIDER = dataclasses.replace(
+    STUDY, arms=(*STUDY.arms, WARM), exploratory=(*STUDY.exploratory, Contrast("warm", "baseline"))
+)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kdlib.report import execute, publish
+from kdlib.study import EXTENDED, STUDY
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def graph(monkeypatch):
         return SimpleNamespace(returncode=calls.code)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(publish, "summary", lambda profile: f"summary of {profile}")
+    monkeypatch.setattr(publish, "summary", lambda profile, study: f"summary of {profile}, {len(study.notebooks)}")
     return calls
 
 
@@ -29,7 +30,7 @@ def graph(monkeypatch):
     ("options", "sentence"),
     [
         ({"SEED": "3"}, r"make report has no option SEED; did you mean SEEDS\?"),
-        ({"EPOCHS": "3"}, r"make report has no option EPOCHS: choose one of PROFILE, SEEDS, CORES\."),
+        ({"EPOCHS": "3"}, r"make report has no option EPOCHS: choose one of PROFILE, SEEDS, CORES, EXTRA\."),
         ({"SEEDS": "abc"}, r"SEEDS must be a whole number of at least 1, not 'abc'\."),
         ({"SEEDS": "all"}, r"SEEDS must be a whole number of at least 1, not 'all'\."),
         ({"SEEDS": "0"}, r"SEEDS must be a whole number of at least 1, not 0\."),
@@ -38,6 +39,8 @@ def graph(monkeypatch):
         ({"SEEDS": "inf"}, r"SEEDS must be a whole number of at least 1, not inf\."),
         ({"SEEDS": ""}, r"SEEDS must be a whole number of at least 1, not ''\."),
         ({"CORES": "0"}, r"CORES must be a whole number of at least 1, not 0\."),
+        ({"EXTRA": "2"}, r"EXTRA must be a whole number from 0 to 1, not 2\."),
+        ({"EXTRA": "yes"}, r"EXTRA must be a whole number from 0 to 1, not 'yes'\."),
         ({"PROFILE": "smokee"}, r"There is no profile 'smokee'; did you mean smoke\?"),
     ],
 )
@@ -48,14 +51,18 @@ def test_wrong_options_are_refused_before_anything_starts(graph, options, senten
 
 
 def test_options_reach_the_graph_and_the_summary_comes_last(graph, monkeypatch):
-    assert execute.report({"PROFILE": "smoke", "SEEDS": "2", "CORES": "1", "PYTHON": "python3"}) == "summary of smoke"
+    assert (
+        execute.report({"PROFILE": "smoke", "SEEDS": "2", "CORES": "1", "PYTHON": "python3"}) == "summary of smoke, 5"
+    )
     (command,) = graph.commands
-    assert command[command.index("--cores") + 1] == "1" and {"profile=smoke", "seeds=2"} <= set(command)
+    assert command[command.index("--cores") + 1] == "1" and {"profile=smoke", "seeds=2", "extra=0"} <= set(command)
     monkeypatch.setenv("KDLIB_PROFILE", "smoke")
     execute.report({"SEEDS": "3.0"})
     assert "seeds=3" in graph.commands[1] and "profile=smoke" in graph.commands[1]
     execute.report({})
     assert graph.commands[2][command.index("--cores") + 1] == "all" and "seeds=1" in graph.commands[2]
+    assert execute.report({"PROFILE": "smoke", "EXTRA": "1"}) == "summary of smoke, 8"
+    assert "extra=1" in graph.commands[3]
 
 
 def test_a_graph_that_fails_says_how_to_go_on(graph):
@@ -77,7 +84,7 @@ def toy(path, *sources):
 
 def test_what_a_notebook_prints_goes_to_the_terminal_under_its_name(tmp_path, capsys):
     notebook = toy(tmp_path / "02_baseline.ipynb", "print('profile', profile, 'seed', seed)")
-    execute.run(notebook, tmp_path / "out.ipynb", 1, {"profile": "smoke", "seed": 4})
+    execute.run(notebook, tmp_path / "out.ipynb", 1, False, {"profile": "smoke", "seed": 4})
     assert capsys.readouterr().out.splitlines() == ["--- 02_baseline, seed 4", "profile smoke seed 4"]
 
 
@@ -87,7 +94,7 @@ def test_a_failing_notebook_is_named_at_the_end_with_its_sentence_its_copy_and_t
 
     def graph_with_that_notebook(*_, **__):
         with pytest.raises(execute.Failed):
-            execute.run(notebook, output, 1, {"profile": "smoke", "seed": 0})
+            execute.run(notebook, output, 1, False, {"profile": "smoke", "seed": 0})
         return SimpleNamespace(returncode=1)
 
     monkeypatch.setattr(execute.subprocess, "run", graph_with_that_notebook)
@@ -102,12 +109,14 @@ def test_a_failing_notebook_is_named_at_the_end_with_its_sentence_its_copy_and_t
 
 def test_time_left_follows_from_the_notebooks_that_have_run(project):
     """In smoke every training has two epochs: ten before 04 and 05 have trained their three, stage one's included."""
-    assert execute._time_left("smoke", 2) == ""
+    assert execute._time_left("smoke", 2, STUDY) == ""
     folder = project / "build/smoke/seed0"
     folder.mkdir(parents=True)
     for name in ("01_teacher", "02_baseline"):
         text = json.dumps({"metadata": {"papermill": {"duration": 300.0}}})
         (folder / f"{name}.ipynb").write_text(text)
     # Four epochs in ten minutes, of twelve a seed.
-    assert execute._time_left("smoke", 1) == " (about 20 min left in all)"
-    assert execute._time_left("smoke", 2) == " (about 50 min left in all)"
+    assert execute._time_left("smoke", 1, STUDY) == " (about 20 min left in all)"
+    assert execute._time_left("smoke", 2, STUDY) == " (about 50 min left in all)"
+    epochs = sum(EXTENDED.profile("smoke").schedule(arm).epochs for arm in EXTENDED.arms)
+    assert execute._time_left("smoke", 1, EXTENDED) == f" (about {round((epochs - 4) * 2.5)} min left in all)"

@@ -7,13 +7,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kdlib"
 ORDER = [
-    "checks", "note", "study", "streams", "hardware",
+    "checks", "note", "design", "study", "streams", "hardware",
     "storage._torchvision", "storage.files", "storage.pickled", "storage.cifar10", "storage.weights", "storage.records",
     "storage.checkpoints", "storage.logits", "storage.runs",
     "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress",
-    "similarity", "calibration", "training", "selection",
+    "similarity", "calibration", "training", "arms", "selection",
     "report.measures", "report.inference", "report.tables", "report.figure", "report.run_plots", "report.study_plots",
-    "report.prose", "report.cells", "report.publish", "report.execute", "report.__main__",
+    "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.execute", "report.__main__",
 ]  # fmt: skip
 
 

@@ -12,12 +12,13 @@ from conftest import SMALL_WIDTHS, small_network
 
 from kdlib import datasets, models, training
 from kdlib.datasets import Data
+from kdlib.design import Schedule, Study
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify, Distill, Hint
 from kdlib.regressors import Regressor
 from kdlib.storage.records import _flat
 from kdlib.storage.runs import Replicate, Run
-from kdlib.study import STUDY, Schedule, Study
+from kdlib.study import STUDY
 from kdlib.training import TrainingError, fit
 
 SCHEDULE = Schedule(epochs=2, batch_size=64, learning_rate=0.05)
@@ -78,7 +79,7 @@ def with_pixel(data):
 
 def with_other_stream(name):
     arms = (replace(arm, stage="teacher") if arm.name == name else arm for arm in STUDY.arms)
-    return run_of(name, study=replace(STUDY, arms=tuple(arms), primary=(), secondary=()))
+    return run_of(name, study=replace(STUDY, arms=tuple(arms), primary=(), exploratory=()))
 
 
 def patched(target, name, value):

@@ -7,10 +7,11 @@ import pytest
 from factories import accurate, classified, record, with_discordant
 from scipy import stats
 
+from kdlib.design import Contrast
 from kdlib.report import inference, measures
 from kdlib.report.inference import Estimate
 from kdlib.storage.runs import Results
-from kdlib.study import STUDY, Contrast
+from kdlib.study import STUDY
 
 # Yields of vascular grafts (%) from six batches of resin at four pressures: Montgomery, *Design and Analysis of
 # Experiments*. Here the batches stand for seeds.

@@ -20,11 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdlib import datasets, models, optimisers, training
+from kdlib.design import Schedule
 from kdlib.objectives import Classify
 from kdlib.storage import files, weights
 from kdlib.storage.files import BusyError, StorageError
 from kdlib.storage.runs import Replicate
-from kdlib.study import STUDY, Schedule
+from kdlib.study import STUDY
 from kdlib.training import TrainingError, fit
 
 # A server that has imported everything and forks a child in milliseconds.

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from factories import results, save
 
+from kdlib.design import ANALYSIS
 from kdlib.report import cells, prose, study_plots, tables
 from kdlib.storage import runs
-from kdlib.study import ANALYSIS, STUDY
+from kdlib.study import STUDY
 
 ARMS = {arm.name: arm for arm in STUDY.arms}
 LACKING = {name: results(2, images=100, epochs=6, without=(name,)) for name in ARMS}

@@ -1,5 +1,6 @@
 """The notebooks as files, and what they say when a parameter is wrong or a model is missing."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,11 @@ import nbclient
 import nbformat
 import pytest
 
+from kdlib.study import EXTENDED
+
 NOTEBOOKS = sorted(Path(__file__).parents[1].joinpath("notebooks").glob("0*.ipynb"))
 TRAINING = [path for path in NOTEBOOKS if not path.name.startswith("06")]
+BEYOND = [path for path in NOTEBOOKS if path.stem > "06_analysis"]
 
 
 def read(path):
@@ -20,9 +24,17 @@ def code(path):
     return [cell for cell in read(path) if cell.cell_type == "code"]
 
 
-def test_the_report_has_its_six_notebooks():
+def test_the_report_has_its_six_notebooks_and_three_beyond_the_note():
     expected = ["01_teacher", "02_baseline", "03_distill", "04_exp1", "05_exp2", "06_analysis"]
-    assert [path.stem for path in NOTEBOOKS] == expected
+    assert [path.stem for path in NOTEBOOKS] == [*expected, "07_regressor", "08_freezing", "09_one_stage"]
+    assert {path.stem for path in TRAINING} == set(EXTENDED.notebooks)
+
+
+@pytest.mark.parametrize("path", BEYOND, ids=lambda path: path.stem)
+def test_a_notebook_beyond_the_note_cites_what_is_expected_and_ends_with_what_was_not_tested(path):
+    headings = re.findall(r"^## (.+)$", "\n".join(cell.source for cell in read(path)), re.MULTILINE)
+    assert headings[0] == "What the literature expects" and headings[-2:] == ["What was not tested", "What was found"]
+    assert "https://arxiv.org/abs/" in next(cell.source for cell in read(path) if "the literature" in cell.source)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -70,6 +82,9 @@ def test_one_line_makes_the_experiments_differ():
     assert [name for name, cells in uses.items() if cells] == ["04_exp1"]
 
 
+NO_TEACHER = "There is no trained teacher (profile smoke, seed 3): run 01_teacher first."
+
+
 def papermill(name, folder, *parameters):
     source = next(path for path in NOTEBOOKS if path.stem == name)
     command = [sys.executable, "-m", "papermill", str(source), str(folder / "out.ipynb"), "-k", "python3"]
@@ -82,7 +97,12 @@ def papermill(name, folder, *parameters):
     [
         ("01_teacher", ["-p", "epoch", "1"], "epoch is no parameter of this notebook; did you mean epochs?"),
         ("06_analysis", ["-p", "profile", "Full"], "There is no profile 'Full'; did you mean full?"),
-        ("05_exp2", ["-p", "seed", "3"], "There is no trained teacher (profile smoke, seed 3): run 01_teacher first."),
+        ("05_exp2", ["-p", "seed", "3"], NO_TEACHER),
+        (
+            "07_regressor",
+            ["-p", "seed", "3"],
+            NO_TEACHER,
+        ),
         ("01_teacher", ["-p", "seed", "x"], "seed must be a whole number from 0 to 4294967295, not 'x'."),
         (
             "03_distill",

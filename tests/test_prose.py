@@ -6,9 +6,10 @@ import re
 import pytest
 from factories import accurate, record, results, with_curves
 
+from kdlib.design import ANALYSIS, Contrast
 from kdlib.report import inference, measures, prose
 from kdlib.storage.runs import Results
-from kdlib.study import ANALYSIS, STUDY, Contrast
+from kdlib.study import STUDY
 
 LANGUAGES = ["en", "zh"]
 EXPERIMENTS = Contrast("exp2", "exp1")

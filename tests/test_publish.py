@@ -12,11 +12,12 @@ from factories import record, results, save
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from kdlib import datasets
+from kdlib.design import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE
 from kdlib.report import cells, inference, prose, publish, tables
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE, STUDY
+from kdlib.study import EXTENDED, STUDY
 
 FULL, THERE = STUDY.profile("full"), STUDY.profile(PUBLISHED)
 NOTEBOOKS = [*STUDY.notebooks, ANALYSIS]
@@ -227,13 +228,15 @@ def write(notebook, path):
 
 @pytest.fixture
 def papermill(monkeypatch, project):
-    """In the place of papermill, what executes the analysis at once and draws a picture; the commands it was given."""
+    """In the place of papermill, what executes a notebook at once and draws a picture; the commands it was given."""
     commands = []
 
     def run(command):
         commands.append([str(part) for part in command])
-        write(executed(ANALYSIS), Path(command[command.index("papermill") + 2]))
-        files.write_bytes(Replicate(THERE).figures / "differences.png", b"published")
+        source, profile = Path(command[command.index("papermill") + 1]), command[-1]
+        write(executed(source.stem), Path(command[command.index("papermill") + 2]))
+        name = "differences" if source.stem == ANALYSIS else source.stem
+        files.write_bytes(Replicate(STUDY.profile(profile)).figures / f"{name}.png", profile.encode())
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -347,14 +350,46 @@ def test_no_other_profile_is_published(project, own, name):
     refused(project, name, ValueError, f"^Only full and quick can be published, not {name}.$")
 
 
-def test_the_records_of_a_quick_run_become_the_reference_and_nothing_else_changes(project, own):
+def test_the_records_of_a_quick_run_become_the_reference(project, own):
     save(results(1, images=20), STUDY.profile("quick"))
     before = contents(project)
     publish.publish("quick")
-    new = {name: content for name, content in contents(project).items() if before.get(name) != content}
+    new = {name for name, content in contents(project).items() if before.get(name) != content}
     kinds = ("{}.json", "{}.npz", "timing/{}.json")
-    assert set(new) == {f"results/quick/seed0/{kind.format(arm.name)}" for kind in kinds for arm in STUDY.arms}
+    taken = {f"results/quick/seed0/{kind.format(arm.name)}" for kind in kinds for arm in STUDY.arms}
+    assert {name for name in new if name.startswith("results/")} == taken
     assert runs.load_all(STUDY.profile(REFERENCE)) == runs.load_all(STUDY.profile("quick"))
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["the reference has the arms", "the published run has them too"])
+def test_notebooks_beyond_the_note_show_the_published_run_or_else_the_reference(project, own, papermill, both):
+    beyond = [name for name in EXTENDED.notebooks if name > ANALYSIS]
+    for name in beyond:
+        write(new_notebook(cells=[new_code_cell("1 + 1", id="a")]), project / f"notebooks/{name}.ipynb")
+    publish.publish()
+    assert len(papermill) == 1 and [publish.committed(name) for name in beyond] == [None] * 3
+
+    lacking = [arm.name for arm in EXTENDED.trained_in("09_one_stage")]
+    small = results(2, study=EXTENDED, images=20, without=lacking)
+    save(small, STUDY.profile(REFERENCE))
+    if both:
+        save(results(2, study=EXTENDED, images=20), THERE)
+    publish.publish()
+    expected = [PUBLISHED] * 3 if both else [REFERENCE, REFERENCE, None]
+    assert [publish.committed(name) for name in beyond] == expected
+    shown = {Path(command[command.index("papermill") + 1]).stem: command[-1] for command in papermill[1:]}
+    assert shown == {ANALYSIS: PUBLISHED} | {name: run for name, run in zip(beyond, expected, strict=True) if run}
+    assert (project / "figures/07_regressor.png").read_bytes() == expected[0].encode()
+    for name, language in publish.READMES.items():
+        text = (project / name).read_text("utf-8")
+        assert all(sentence in text for sentence in prose.small_scale(small, language)[1:])
+
+
+def test_a_quick_run_without_the_primary_arms_tells_nothing_of_the_matrix(project, own):
+    save(results(2, images=20), STUDY.profile(REFERENCE))
+    assert prose.small_scale(runs.load_all(STUDY.profile(REFERENCE), EXTENDED), "en") == []
+    there = runs.load_all(THERE)
+    assert publish.of_readme("en") == prose.readme(there, "en", publish.training_seconds(there))
 
 
 def test_publishing_renews_the_answers_and_what_was_found_in_notebooks_that_stay(project, own):

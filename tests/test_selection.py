@@ -1,21 +1,27 @@
 """How the study's settings were chosen."""
 
 import dataclasses
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import SMALL_WIDTHS
 
 from kdlib import datasets, models, selection
-from kdlib.storage import files
+from kdlib.design import Schedule
+from kdlib.storage import files, runs
+from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate
-from kdlib.study import STUDY, Schedule
+from kdlib.study import EXTENDED, STUDY
 
 CHOSEN = files.read_json(Path(__file__).parents[1] / "results" / "selection.json")
 
 
-def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(small_data, monkeypatch):
+@pytest.fixture
+def small(small_data, monkeypatch):
+    """Trials of one epoch on digits, of a few changes and arms."""
     schedule = Schedule(epochs=1, batch_size=64)
     profile = dataclasses.replace(
         STUDY.profile("smoke"), name="selection", teacher=schedule, student=schedule, hint=schedule
@@ -29,11 +35,23 @@ def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(s
         "teacher": {"label smoothing 0.1": {"smoothing": 0.1}},
         "baseline": {"learning rate 0.2": {"learning_rate": 0.2}, "thin": {"widths": ((8,), (8,), (8,), (8,))}},
         "hint": {"SGD": {"optimiser": "SGD"}},
-        "distill": {"temperature 2": {"temperature": 2.0}},
+        "distill": {"temperature 2": {"temperature": 2.0}, "alpha 0.5": {"alpha": 0.5}},
     }
     monkeypatch.setattr(selection, "CHANGES", changes)
-    rows = selection.select()
-    expected = [(training, change) for training in changes for change in ("", *changes[training])]
+    few = ("teacher", "baseline", "distill", "hint", "hint_random", "random_frozen", "joint_labels")
+    monkeypatch.setattr(selection, "EXTENDED", EXTENDED.select(few))
+    return SimpleNamespace(
+        profile=profile, changes=changes, data=datasets.hold_out(small_data, 56), folder=Replicate(profile).folder
+    )
+
+
+def identities(folder):
+    return {path.stem: Record.load(path).identity for path in folder.glob("*.json")}
+
+
+def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(small):
+    rows = list(selection.try_changes(small.data, []))
+    expected = [(training, change) for training in small.changes for change in ("", *small.changes[training])]
     assert [(row["training"], row["change"]) for row in rows] == expected
     for row in rows:
         of_recipe = next(other for other in rows if (other["training"], other["change"]) == (row["training"], ""))
@@ -43,12 +61,51 @@ def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(s
         if row["training"] != "hint":  # shares of 56 images, not of the 100 of the test split
             shares = [score * 56 / 100 for score in row["scores"]]
             assert shares == pytest.approx([round(share) for share in shares], abs=0.01)
-    made = {path.stem: Record.load(path).identity for path in Replicate(profile).folder.glob("*.json")}
+    made = identities(small.folder)
     assert made["teacher-label-smoothing-0.1"].objective["smoothing"] == 0.1
     assert made["baseline-learning-rate-0.2"].schedule["learning_rate"] == 0.2
     assert made["baseline-thin"].widths == [[8], [8], [8], [8]] != made["baseline"].widths
     assert made["hint-sgd"].schedule["optimiser"] == "SGD" and made["hint"].schedule["optimiser"] == "Muon"
     assert (made["distill-temperature-2"].objective["temperature"], made["distill"].objective["temperature"]) == (2, 4)
+    assert made["distill-alpha-0.5"].objective["alpha"] == 0.5
+
+
+def test_every_arm_beyond_chooses_from_the_same_values(small):
+    rows = list(selection.try_grids(small.data, []))
+    assert [(row["arm"], row["setting"]) for row in rows] == [
+        ("hint_random", "rate"), ("random_frozen", "rate"), ("joint_labels", "rate"), ("joint_labels", "hint_weight")
+    ]  # fmt: skip
+    made = identities(small.folder)
+    for row in rows:
+        assert row["values"] == list(selection.GRIDS[row["setting"]]) and len(row["scores"]) == len(row["values"])
+        names = [f"{row['arm']}-{row['setting']}-{value:g}" if value != 1 else row["arm"] for value in row["values"]]
+        used = [made[name].schedule["learning_rate"] if row["setting"] == "rate" else made[name].objective["weight"]
+                for name in names]  # fmt: skip
+        base = small.profile.student.learning_rate if row["setting"] == "rate" else 1.0
+        assert used == pytest.approx([base * value for value in row["values"]])
+    assert made["random_frozen-rate-2"].start == made["random_frozen"].start, "from the stage one of its recipe"
+
+
+def test_what_the_file_has_is_not_tried_again_unless_its_recipe_changed(small, monkeypatch, capsys):
+    selection.main()
+    path = runs.root() / "results" / "selection.json"
+    first = files.read_json(path)
+    assert "joint_labels" in capsys.readouterr().out
+    shutil.rmtree(small.folder.parent)
+    monkeypatch.setattr(selection, "fit", None)
+    selection.main()
+    assert files.read_json(path) == first
+
+    changed = selection._with_recipe("hint_random", rate=2.0)
+    monkeypatch.setattr(selection, "EXTENDED", changed)
+    tried = []
+    monkeypatch.setattr(selection, "train", lambda arm, *_: tried.append(arm) or 50.0)
+    selection.main()
+    assert tried == ["hint_random"] * 3 + ["random_frozen"] * 3, "and what rests on it"
+
+    monkeypatch.setattr(selection, "HELD_OUT", 50)
+    with pytest.raises(StorageError, match="is of another recipe: delete it to try everything again"):
+        selection.main()
 
 
 def test_the_study_has_the_recipe_that_was_compared_with_the_changes():
@@ -72,7 +129,7 @@ def test_every_change_was_tried_and_none_gained_enough_to_be_adopted():
 )  # fmt: skip
 def test_the_recipe_lies_within_what_was_tried(training, setting):
     full = STUDY.profile("full")
-    schedule = full.schedule(selection.STAGES[training])
+    schedule = full.schedule(STUDY.arm(training))
     chosen = getattr(schedule, setting, None) or getattr(full, setting)
     changes = selection.CHANGES[training].values()
     tried = [change[setting] for change in changes if setting in change and "optimiser" not in change]

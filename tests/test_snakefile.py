@@ -1,6 +1,7 @@
 """The graph of the report, run by Snakemake on notebooks that train nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from kdlib.study import ANALYSIS, STUDY
+from kdlib.design import ANALYSIS
+from kdlib.study import EXTENDED, STUDY
 
 HOME = Path(__file__).parents[1]
 NAMES = [*STUDY.notebooks, ANALYSIS]
@@ -121,18 +123,31 @@ def test_the_answers_at_the_top_are_renewed_when_the_published_records_change(re
 
 def test_edges_follow_from_the_study_an_arm_more_included(project):
     """The Snakefile itself, in a process whose study has another arm in a notebook of its own."""
-    write(project, "07_more", "print('more')")
+    write(project, "05_more", "print('more')")
     (project / "more.smk").write_text(
         "import dataclasses\nfrom kdlib import study\n"
-        "arm = study.Arm('more', 'more', '#888888', '07_more', needs=('baseline',))\n"
+        "arm = study.Arm('more', 'more', '#888888', '05_more', needs=('baseline',))\n"
         "study.STUDY = dataclasses.replace(study.STUDY, arms=(*study.STUDY.arms, arm))\n"
         "include: 'Snakefile'\n"
     )
-    result = snakemake(project, "build/smoke/seed0/07_more.ipynb", options=["--snakefile", "more.smk"])
+    result = snakemake(project, "build/smoke/seed0/05_more.ipynb", options=["--snakefile", "more.smk"])
     assert result.returncode == 0, result.stderr
     built = project / "build/smoke/seed0"
-    assert (built / "07_more.ipynb").exists() and (built / "02_baseline.ipynb").exists()
+    assert (built / "05_more.ipynb").exists() and (built / "02_baseline.ipynb").exists()
     assert not (built / "01_teacher.ipynb").exists(), "nothing that the new arm does not need"
+
+
+def test_the_first_copy_of_a_notebook_beyond_the_note_needs_those_of_other_seeds(project):
+    for name in EXTENDED.notebooks:
+        write(project, name, "1 + 1")
+    options = ["--dry-run", "--forceall", "--verbose"]
+    first, other = (f"build/smoke/seed{seed}/09_one_stage.ipynb" for seed in (0, 1))
+    for target, expected in ((first, {f"seed{seed}" for seed in (0, 1)}), (other, {"seed1"})):
+        result = snakemake(project, target, config=("profile=smoke", "seeds=2", "extra=1"), options=options)
+        made = re.findall(r"build/smoke/(seed\d)/(\w+)\.ipynb", result.stdout + result.stderr)
+        assert {seed for seed, _ in made} == expected
+        assert {name for _, name in made} == {*STUDY.notebooks, "09_one_stage"}, "it compares with the note's arms"
+    assert "MissingRule" in snakemake(project, first).stderr, "only EXTRA=1 makes it"
 
 
 def test_everything_goes_where_kdlib_root_says(project, monkeypatch):

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from kdlib.design import ANALYSIS, Arm, Contrast, Recipe, Study
 from kdlib.storage.runs import Replicate
-from kdlib.study import STUDY, Arm, Contrast, Study
+from kdlib.study import EXTENDED, STUDY, study_of
 
 
 def arm(name, *needs, notebook="01_one"):
@@ -24,7 +25,7 @@ def test_graph_of_the_notebooks_follows_from_the_needs():
 
 def test_arm_added_to_the_study_is_in_its_graph():
     study = dataclasses.replace(STUDY, arms=(*STUDY.arms, arm("tuned", "exp1", notebook="07_tuned")))
-    assert study.graph() == {**STUDY.graph(), "07_tuned": ["04_exp1"]}
+    assert study.graph() == {**STUDY.graph(), "07_tuned": STUDY.notebooks}
     assert study.arm("tuned").needs == ("exp1",)
 
 
@@ -45,7 +46,7 @@ def test_arm_added_to_the_study_is_in_its_graph():
             {"primary": (Contrast("one", "two"),)},
             r"Contrast\(.*\) names the arm 'two', which the study lacks: add it, or drop it\.",
         ),
-        ({"secondary": (Contrast("three", "one"),)}, r"Contrast\(.*\) names the arm 'three', which .*"),
+        ({"exploratory": (Contrast("three", "one"),)}, r"Contrast\(.*\) names the arm 'three', which .*"),
         ({"arms": (arm("one", "one"),)}, r"Arms need each other in a circle \(one → one\): drop a need\."),
         (
             {"arms": (arm("one", "two"), arm("two", "three"), arm("three", "one"))},
@@ -65,7 +66,7 @@ def test_impossible_study_is_refused_in_one_sentence(changes, sentence):
 
 def test_primary_contrasts_come_first():
     first, second = Contrast("one", "two"), Contrast("two", "one")
-    assert Study((arm("one"), arm("two")), (), primary=(first,), secondary=(second,)).contrasts == (first, second)
+    assert Study((arm("one"), arm("two")), (), primary=(first,), exploratory=(second,)).contrasts == (first, second)
 
 
 def test_variant_of_a_run_belongs_to_its_arm():
@@ -161,3 +162,65 @@ def test_bad_settings_are_refused_in_one_sentence(arguments, sentence):
 def test_bad_seed_is_refused_in_one_sentence(seed):
     with pytest.raises(ValueError, match=r"^seed must be a whole number from 0 to 4294967295, not .*\.$"):
         Replicate(STUDY.profile("smoke"), seed)
+
+
+# The extended study
+
+
+PRIMARY = [
+    ("wide_none_frozen", "wide_learned_frozen"),
+    ("wide_none_tuned", "wide_learned_tuned"),
+    ("random_frozen", "exp1"),
+    ("random_tuned", "exp2"),
+]
+
+
+def test_the_primary_contrasts_leave_out_the_matrix_or_its_learning_and_nothing_else():
+    assert [(pair.first, pair.second) for pair in EXTENDED.primary] == PRIMARY
+    for pair in EXTENDED.primary:
+        first, second = (EXTENDED.arm(name).recipe for name in (pair.first, pair.second))
+        assert dataclasses.replace(first, regressor=second.regressor, rate=second.rate) == second
+        assert (first.regressor, second.regressor) in {("none", "learned"), ("random", "learned")}
+
+
+def test_the_extended_study_holds_the_notes_and_names_none_of_its_contrasts_again():
+    assert EXTENDED.arms[: len(STUDY.arms)] == STUDY.arms and EXTENDED.profiles == STUDY.profiles
+    assert len(set(EXTENDED.contrasts)) == len(EXTENDED.contrasts)
+    assert not set(EXTENDED.contrasts) & set(STUDY.contrasts)
+    both = {name for pair in (*EXTENDED.contrasts, *STUDY.contrasts) for name in (pair.first, pair.second)}
+    lengths = {arm.name for arm in EXTENDED.arms if arm.recipe.length != 1}
+    assert both | lengths == {arm.name for arm in EXTENDED.arms if arm.classifies}, "every student is compared"
+
+
+def test_notebooks_beyond_the_note_come_after_all_that_they_compare_with():
+    graph = EXTENDED.graph()
+    assert {name: graph[name] for name in STUDY.notebooks} == STUDY.graph()
+    assert graph["07_regressor"] == graph["08_freezing"] == graph["09_one_stage"] == STUDY.notebooks
+    assert study_of("07_regressor") is EXTENDED and study_of(ANALYSIS) is study_of("05_exp2") is STUDY
+
+
+def test_the_schedule_of_an_arm_follows_from_its_stage_and_recipe():
+    profile = EXTENDED.profile("full")
+    for name, schedule in {"teacher": profile.teacher, "exp1": profile.student, "hint_random": profile.hint}.items():
+        rate = EXTENDED.arm(name).recipe.rate
+        expected = dataclasses.replace(schedule, learning_rate=schedule.learning_rate * rate)
+        assert profile.schedule(EXTENDED.arm(name)) == expected
+    both = profile.student.epochs + profile.hint.epochs
+    assert [profile.schedule(EXTENDED.arm(name)).epochs for name in ("distill_long", "half_exp1", "double_exp1")] == [
+        both, profile.student.epochs // 2, profile.student.epochs * 2
+    ]  # fmt: skip
+    slower = dataclasses.replace(EXTENDED.arm("hint"), recipe=Recipe(rate=0.5))
+    assert profile.schedule(slower) == dataclasses.replace(profile.hint, learning_rate=profile.hint.learning_rate / 2)
+
+
+@pytest.mark.parametrize(("name", "value"), [("rate", 0), ("rate", "1"), ("length", -1.0), ("length", float("inf"))])
+def test_a_recipe_with_an_impossible_length_or_rate_is_refused(name, value):
+    with pytest.raises(ValueError, match=rf"^{name}, of an arm's .*, must be a number above 0, not .*\.$"):
+        Recipe(**{name: value})
+
+
+def test_a_selected_study_has_the_needs_and_contrasts_among_its_arms():
+    study = EXTENDED.select(("exp1", "random_frozen", "hint_random"))
+    assert [arm.name for arm in study.arms] == ["exp1", "hint_random", "random_frozen"]
+    assert [arm.needs for arm in study.arms] == [(), (), ("hint_random",)]
+    assert study.contrasts == (Contrast("random_frozen", "exp1"),)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from factories import accurate, classified, record, results, with_curves
 
+from kdlib.design import Contrast
 from kdlib.report import inference, measures, tables
 from kdlib.storage.runs import Replicate, Results
-from kdlib.study import STUDY, Contrast
+from kdlib.study import STUDY
 
 MODELS = [arm for arm in STUDY.arms if arm.classifies]
 FIT, EXPLAINED = "fit (hint) loss", "explained variance R² of the hint"
@@ -83,7 +84,7 @@ def test_contrasts_say_what_their_intervals_are_over(one_seed, five_seeds):
 def test_contrasts_are_the_studys_with_the_primary_ones_first(five_seeds):
     table = tables.contrasts(five_seeds, 3)
     assert table.index.tolist() == [tables.title(five_seeds, contrast) for contrast in STUDY.contrasts]
-    assert table["contrast"].tolist() == ["primary"] * len(STUDY.primary) + ["secondary"] * len(STUDY.secondary)
+    assert table["contrast"].tolist() == ["primary"] * len(STUDY.primary) + ["exploratory"] * len(STUDY.exploratory)
     row = table.loc["student (exp. 2) − student (exp. 1)"]
     estimate = inference.difference(five_seeds, Contrast("exp2", "exp1"))
     assert row["difference (points)"] == f"+{estimate.mean:.2f}"
@@ -94,8 +95,8 @@ def test_contrasts_are_the_studys_with_the_primary_ones_first(five_seeds):
     assert row["verdict for these"] == inference.verdict(crossed)
     p_values = inference.holm([inference.p_value(five_seeds, contrast) for contrast in STUDY.primary])
     assert table["p over seeds"].tolist()[:3] == [f"{tables._p_value(p)} (Holm)" for p in p_values]
-    p = inference.p_value(five_seeds, STUDY.secondary[0])
-    assert table["p over seeds"].tolist()[3] == tables._p_value(p), "secondary ones stand as they are"
+    p = inference.p_value(five_seeds, STUDY.exploratory[0])
+    assert table["p over seeds"].tolist()[3] == tables._p_value(p), "exploratory ones stand as they are"
     p = measures.mcnemar(five_seeds.by_seed[3]["exp2"], five_seeds.by_seed[3]["exp1"])
     assert row["McNemar's p (seed 3)"] == f"{p:.3f}"
 

@@ -1,10 +1,11 @@
 """What `make` and the graph call.
 
-python -m kdlib.report report [NAME=VALUE …]                     run all notebooks: PROFILE, SEEDS, CORES
-python -m kdlib.report run NOTEBOOK OUTPUT SEEDS [name=value …]  execute one of them with these parameters
-python -m kdlib.report choose PROFILE                            have the data at hand
-python -m kdlib.report summary PROFILE                           write index.html, print the summary table
-python -m kdlib.report publish [PROFILE]                         renew the published run: full takes one's own first
+python -m kdlib.report report [NAME=VALUE …]      run the notebooks: PROFILE, SEEDS, CORES, EXTRA
+python -m kdlib.report run NOTEBOOK OUTPUT SEEDS EXTRA [name=value …]
+                                                  execute one of them with these parameters
+python -m kdlib.report choose PROFILE             have the data at hand
+python -m kdlib.report summary PROFILE            write index.html, print the summary table
+python -m kdlib.report publish [PROFILE]          renew the published run: full takes one's own first
 """
 
 import sys
@@ -21,11 +22,11 @@ def main(action: str = "", *words: str) -> str | None:
     if action == "report":
         return execute.report(dict(word.split("=", 1) for word in words))
     if action == "run":
-        notebook, output, seeds, *parameters = words
+        notebook, output, seeds, extra, *parameters = words
         values = dict(word.split("=", 1) for word in parameters)
         if "seed" in values:
             values["seed"] = int(values["seed"])
-        return execute.run(Path(notebook), Path(output), int(seeds), values)
+        return execute.run(Path(notebook), Path(output), int(seeds), extra == "1", values)
     if action in ("choose", "summary", "publish"):
         return getattr(publish, action)(*words)
     raise ValueError(__doc__)

@@ -12,11 +12,12 @@ from IPython.display import Markdown, display, update_display
 
 from kdlib.checks import nearest
 from kdlib.datasets import DATASETS
+from kdlib.design import PUBLISHED, Profile
 from kdlib.report import prose
 from kdlib.storage import runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import PUBLISHED, STUDY, Profile
+from kdlib.study import STUDY, study_of
 
 ANSWER = "answer"  # names the display that `found` renews
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
@@ -112,7 +113,7 @@ def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:
     """What a run tells of a notebook's question, and why that differs from the published run, where it does."""
     told = prose.sentences(notebook, results)
     with contextlib.suppress(NotTrained):
-        published = runs.load_all(STUDY.profile(PUBLISHED))
+        published = runs.load_all(STUDY.profile(PUBLISHED), results.study)
         if profile.dataset == published.any_record.identity.data["name"]:
             told += prose.reversals(notebook, results, published)
     return told
@@ -121,19 +122,24 @@ def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:
 def of_published(notebook: str) -> tuple[str, list[str]]:
     """What kind of run the published one is, and what it tells of a notebook's question."""
     try:
-        published = runs.load_all(STUDY.profile(PUBLISHED))
+        published = runs.load_all(STUDY.profile(PUBLISHED), study_of(notebook))
     except NotTrained:
         return "There is no published run yet", []
     seeds = f", {len(published.by_seed)} seeds" if len(published.by_seed) > 1 else ""
     recipe = ", by an earlier recipe" if prose.earlier(published) else ""
-    return f"published run{seeds}{recipe}", prose.sentences(notebook, published)
+    told = prose.sentences(notebook, published)
+    return (f"published run{seeds}{recipe}" if told else "The published run has no such arms yet"), told
 
 
 def found(notebook: str, replicate: Replicate, *new: Record) -> Markdown:
     """What the runs ``new`` of a notebook show, beside the standard runs of the same replicate."""
     told = replicate.records() | {replicate.study.arm(record.run).name: record for record in new}
-    results = Results(replicate.study, {replicate.seed: told})
-    update_display(answer(notebook, replicate.profile, results), display_id=ANSWER)
+    return concluded(notebook, replicate.profile, Results(replicate.study, {replicate.seed: told}))
+
+
+def concluded(notebook: str, profile: Profile, results: Results) -> Markdown:
+    """What the records of all seeds tell of a notebook's question; renews its answer at the top."""
+    update_display(answer(notebook, profile, results), display_id=ANSWER)
     return listed(notebook, results)
 
 

@@ -13,11 +13,12 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from kdlib.checks import nearest, whole_number
+from kdlib.design import Study
 from kdlib.report import cells, publish
 from kdlib.storage import runs
-from kdlib.study import STUDY
+from kdlib.study import EXTENDED, STUDY
 
-OPTIONS = ("PROFILE", "SEEDS", "CORES")  # of `make report`
+OPTIONS = ("PROFILE", "SEEDS", "CORES", "EXTRA")  # of `make report`
 SET_UP = ("PYTHON", "UV", "TORCH_BACKEND")  # of the Makefile alone
 
 
@@ -26,9 +27,10 @@ class Failed(RuntimeError):
 
 
 def report(options: Mapping[str, str]) -> str:
-    """Run all notebooks of a profile, and return the closing summary.
+    """Run the six notebooks of a profile, and return the closing summary.
 
-    Of the ``options``, PROFILE is as for `publish.choose`; SEEDS (default 1) and CORES (default all) are numbers.
+    Of the ``options``, PROFILE is as for `publish.choose`; SEEDS (default 1) and CORES (default all) are numbers; EXTRA
+    is 1 for the notebooks beyond the note too, else 0.
 
     Raises:
         ValueError: an unknown option, or a value out of range.
@@ -41,12 +43,13 @@ def report(options: Mapping[str, str]) -> str:
     seeds = whole_number("SEEDS", _number(options.get("SEEDS", "1")), least=1)
     cores = options.get("CORES", "all")
     cores = cores if cores == "all" else whole_number("CORES", _number(cores), least=1)
+    extra = whole_number("EXTRA", _number(options.get("EXTRA", "0")), most=1)
     profile = publish.choose(options.get("PROFILE") or os.environ.get("KDLIB_PROFILE"))
     log, failures = runs.build_folder(profile) / "snakemake.log", _failures(profile)
     log.parent.mkdir(parents=True, exist_ok=True)
     failures.unlink(missing_ok=True)
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={profile}"]
-    command += [f"seeds={seeds}", "--rerun-incomplete", "--nolock"]
+    command += [f"seeds={seeds}", f"extra={extra}", "--rerun-incomplete", "--nolock"]
     try:
         with log.open("w") as file:  # the graph's own messages: for those who look for them
             code = subprocess.run(command, stderr=file).returncode
@@ -56,7 +59,7 @@ def report(options: Mapping[str, str]) -> str:
         raise Failed(failures.read_text("utf-8").rstrip())
     if code:
         raise Failed(f"The report is not complete: the same command goes on from here. The graph's log: {log}")
-    return publish.summary(profile)
+    return publish.summary(profile, EXTENDED if extra else STUDY)
 
 
 def _number(text: str) -> float | str:
@@ -67,13 +70,15 @@ def _number(text: str) -> float | str:
     return int(value) if value.is_integer() else value
 
 
-def run(notebook: Path, output: Path, seeds: int, parameters: Mapping[str, str | int]) -> None:
+def run(notebook: Path, output: Path, seeds: int, extra: bool, parameters: Mapping[str, str | int]) -> None:
     """Execute one notebook, with "profile" among its ``parameters``, of a report with so many ``seeds``.
+
+    ``extra`` tells whether the report has the notebooks beyond the note.
 
     What it prints goes to the terminal, its executed copy to ``output``. Raises ``Failed`` if it ended in an error.
     """
     profile, seed = str(parameters["profile"]), f", seed {parameters['seed']}" if "seed" in parameters else ""
-    print(f"--- {notebook.stem}{seed}{_time_left(profile, seeds)}", flush=True)
+    print(f"--- {notebook.stem}{seed}{_time_left(profile, seeds, EXTENDED if extra else STUDY)}", flush=True)
     # A notebook gets its name when it is finished, so that what a failed one leaves is not taken for done.
     unfinished = output.with_suffix(".unfinished.ipynb")
     try:
@@ -96,14 +101,14 @@ def _failures(profile_name: str) -> Path:
     return runs.build_folder(profile_name) / "failed.log"
 
 
-def _time_left(profile_name: str, seeds: int) -> str:
+def _time_left(profile_name: str, seeds: int, study: Study) -> str:
     """About how long the rest of the report will take, from the notebooks that have run; "" before the first."""
-    profile, build = STUDY.profile(profile_name), runs.build_folder(profile_name)
-    epochs = dict.fromkeys(STUDY.notebooks, 0)
-    for arm in STUDY.arms:
-        epochs[arm.notebook] += profile.schedule(arm.stage).epochs
+    profile, build = study.profile(profile_name), runs.build_folder(profile_name)
+    epochs = dict.fromkeys(study.notebooks, 0)
+    for arm in study.arms:
+        epochs[arm.notebook] += profile.schedule(arm).epochs
     done, seconds = 0, 0.0
-    for seed, name in itertools.product(range(seeds), STUDY.notebooks):
+    for seed, name in itertools.product(range(seeds), study.notebooks):
         path = build / f"seed{seed}" / f"{name}.ipynb"
         if path.exists():
             done += epochs[name]

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
+from kdlib.design import GAP, Contrast
 from kdlib.report import measures
 from kdlib.report.measures import Measure
 from kdlib.storage.runs import Results
-from kdlib.study import GAP, Contrast
 
 CONFIDENCE = 0.95  # of every interval
 _Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))  # half widths of Wald's intervals, in standard errors

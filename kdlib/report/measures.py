@@ -53,6 +53,16 @@ def convergence_epoch(record: Record) -> int:
     return record.epochs("test")[int(np.flatnonzero(away)[-1]) + 1 if away.any() else 0]
 
 
+def crossing(first: Record, second: Record) -> int | None:
+    """The last tested epoch (from 1) at which the model that ends behind was ahead; None if it never was.
+
+    The two records were trained for equally many epochs.
+    """
+    ahead = np.subtract(first.test["accuracy"], second.test["accuracy"])
+    reverse = np.flatnonzero(ahead * ahead[-1] < 0)
+    return first.epochs("test")[reverse[-1]] if reverse.size else None
+
+
 def swing(record: Record) -> float:
     """Mean absolute difference between the training losses of consecutive steps, in the last quarter of them.
 

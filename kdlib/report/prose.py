@@ -10,11 +10,11 @@ from typing import Any, Literal
 import jinja2
 import numpy as np
 
+from kdlib.design import ANALYSIS, GAP, Contrast
 from kdlib.report import inference, measures, tables
 from kdlib.report.inference import Estimate, signed
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
-from kdlib.study import ANALYSIS, GAP, Contrast
 
 Language = Literal["en", "zh"]
 
@@ -47,6 +47,16 @@ def matrix(results: Results, language: Language = "en") -> list[str]:
         return []
     frozen, tuned = (_distance(results, Contrast(arm, "distill"), language) for arm in ("exp1", "exp2"))
     return [say("matrix", language, frozen=frozen, tuned=tuned)]
+
+
+def small_scale(results: Results, language: Language) -> list[str]:
+    """What a quick run tells of the primary contrasts, marked as such; nothing if none of them was run."""
+    compared = [compare(results, pair, language) for pair in inference.available(results, results.study.primary)]
+    if not compared:
+        return []
+    profile = results.study.profile(results.any_record.profile)
+    text = say("small scale", language, epochs=profile.student.epochs, seeds=len(results.by_seed))
+    return [f"**{text}**", *(f"- {sentence}" for sentence in compared)]
 
 
 def headline(results: Results, arm: str) -> str:
@@ -98,12 +108,14 @@ def sentences(notebook: str, results: Results) -> list[str]:
     """What the records tell of a notebook's question; comparisons with arms that were not run are left out.
 
     A training notebook is described by its own arms, and by the contrasts of which one of them is the later arm; the
-    analysis by the primary contrasts.
+    analysis by the primary contrasts; notebooks beyond it by their primary contrasts or, without any, by all.
     """
     study = results.study
     told = [compare(results, contrast) for contrast in _contrasts(notebook, results)]
     if notebook == ANALYSIS:
         return [*matrix(results), *told, *ordering(results)]
+    if notebook > ANALYSIS:
+        return told
     own = {arm.name for arm in study.arms if arm.notebook == notebook}
     needed = {need for arm in own for need in study.arm(arm).needs}
     models = []
@@ -122,11 +134,13 @@ def _contrasts(notebook: str, results: Results) -> list[Contrast]:
         return inference.available(results, study.primary)
     arms = {arm.name: arm for arm in study.arms}
     order = list(arms)
-    return [
+    own = [
         contrast
-        for contrast in inference.available(results, study.contrasts)
+        for contrast in study.contrasts
         if arms[max(contrast.first, contrast.second, key=order.index)].notebook == notebook
     ]
+    primary = [contrast for contrast in own if contrast in study.primary]
+    return inference.available(results, primary if primary and notebook > ANALYSIS else own)
 
 
 def reversals(notebook: str, results: Results, published: Results) -> list[str]:
@@ -209,9 +223,9 @@ def earlier(results: Results) -> bool:
     """Whether a record was made by another recipe than its profile has today."""
 
     def differs(record: Record) -> bool:
-        stage = results.study.arm(record.run).stage
-        now = dataclasses.asdict(results.study.profile(record.profile).schedule(stage))
-        return record.identity.stream != stage or record.identity.schedule != now
+        arm = results.study.arm(record.run)
+        now = dataclasses.asdict(results.study.profile(record.profile).schedule(arm))
+        return record.identity.stream != arm.stage or record.identity.schedule != now
 
     return any(differs(record) for records in results.by_seed.values() for record in records.values())
 

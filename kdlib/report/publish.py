@@ -1,5 +1,6 @@
 """Around the notebooks: the choice of a profile, the summary at the end, and publishing."""
 
+import contextlib
 import functools
 import itertools
 import shutil
@@ -12,11 +13,12 @@ from pathlib import Path
 import nbformat
 
 from kdlib import datasets
+from kdlib.design import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE, Study
 from kdlib.report import cells, prose, tables
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import ANALYSIS, COMMITTED, PUBLISHED, STUDY
+from kdlib.study import EXTENDED, STUDY
 
 START, END = "<!-- results: written by make publish -->", "<!-- end of results -->"
 READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
@@ -42,11 +44,11 @@ def choose(name: str | None) -> str:
     return profile.name
 
 
-def summary(profile_name: str) -> str:
+def summary(profile_name: str, study: Study = STUDY) -> str:
     """Write ``index.html`` beside the executed notebooks; the closing text of `make report`.
 
     It says what this run found, then, set apart, what the published run found, and shows the own accuracies beside the
-    committed ones of the same profile.
+    committed ones of the same profile. Of the extended study it adds what each notebook beyond the note found.
     """
     profile = STUDY.profile(profile_name)
     results, folder, home = runs.load_all(profile), runs.build_folder(profile.name), runs.root()
@@ -67,6 +69,9 @@ def summary(profile_name: str) -> str:
     here, note = (table.xs(level, axis=1, level=1).to_string() for level in ("here", "note"))
     parts = [*([notice] if notice else []), f"{seeds}\n{here}", f"The note\n{note}"]
     parts.append(_listed("This run", cells.of_this_run(ANALYSIS, profile, results)))
+    for notebook in (name for name in study.notebooks if name > ANALYSIS):
+        told = cells.of_this_run(notebook, profile, runs.load_all(profile, study))
+        parts.append(_listed(f"This run, {notebook}", told))
     heading, published = cells.of_published(ANALYSIS)
     parts.append(_listed(heading[0].upper() + heading[1:], published))
     for alias in (alias for alias, name in COMMITTED.items() if name == profile.name):
@@ -90,13 +95,13 @@ def _listed(heading: str, sentences: list[str]) -> str:
 
 
 def publish(profile_name: str | None = None) -> None:
-    """Renew what the repository shows of the published run: ``results/``, ``figures/``, notebooks and READMEs.
+    """Renew what the repository shows of the committed runs: ``results/``, ``figures/``, notebooks and READMEs.
 
     Args:
         profile_name: "full" first takes over one's own run of that profile: its records, the weights of seed 0, and the
-            executed notebooks. "quick" takes over the records of one's own run as the reference of that profile, and
-            does nothing else. None renews what follows from ``results/``: the analysis, its figures, the answers in the
-            notebooks, the READMEs.
+            executed notebooks. "quick" first takes over the records of one's own run as the reference of that profile.
+            None renews what follows from ``results/``: the analysis and the notebooks beyond the note, their figures,
+            the answers in the other notebooks, the READMEs.
 
     Raises:
         NotTrained: there are no records, or a notebook has not been executed.
@@ -104,37 +109,71 @@ def publish(profile_name: str | None = None) -> None:
     """
     if profile_name not in (None, *COMMITTED.values()):
         raise ValueError(f"Only {' and '.join(COMMITTED.values())} can be published, not {profile_name}.")
-    home = runs.root()
     if profile_name:
-        missing = runs.load_all(STUDY.profile(profile_name), including=0).only(0).missing
-        if missing:
-            names = ", ".join(arm.name for arm in missing)
-            raise NotTrained(f"Seed 0 has no record of {names}: run make report PROFILE={profile_name} first.")
-        build, patterns = runs.build_folder(profile_name), ["seed*/**/*.json", "seed*/**/*.npz"]
-        if profile_name == COMMITTED[PUBLISHED]:
-            _take_outputs({name: build / "seed0" / f"{name}.ipynb" for name in STUDY.notebooks})
-            _replace(home / "figures", (build / "figures" / "seed0").glob("*.png"), build / "figures" / "seed0")
-            patterns.append("seed0/*.safetensors")
-        # Records of all seeds with their timings, but of no variant.
-        taken = [path for pattern in patterns for path in (build / "results").glob(pattern) if "-" not in path.name]
-        _replace(home / "results" / profile_name, taken, build / "results")
-        if profile_name != COMMITTED[PUBLISHED]:
-            return
-    results = runs.load_all(STUDY.profile(PUBLISHED), including=0)
-    analysis = runs.build_folder(PUBLISHED) / f"{ANALYSIS}.ipynb"
-    analysis.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "papermill", home / "notebooks" / analysis.name, analysis, "-k", "python3"]
-    if subprocess.run([*command, "--no-progress-bar", "-p", "profile", PUBLISHED]).returncode:
-        raise ValueError(f"{analysis.name} failed (see above): repair it, then run make publish again.")
-    _take_outputs({ANALYSIS: analysis})
+        _take_run(profile_name)
+    runs.load_all(STUDY.profile(PUBLISHED), including=0)  # there must be one
+    beyond = {name: committed(name) for name in EXTENDED.notebooks if name > ANALYSIS}
+    shown = {ANALYSIS: PUBLISHED} | {name: profile for name, profile in beyond.items() if profile}
+    _take_outputs({name: _execute(name, profile) for name, profile in shown.items()})
     for name in STUDY.notebooks:
         _renew_answer(name)
-    for picture in Replicate(STUDY.profile(PUBLISHED)).figures.glob("*.png"):
-        files.write_bytes(home / "figures" / picture.name, picture.read_bytes())
-    seconds = training_seconds(results)
+    home = runs.root()
+    for profile in set(shown.values()):
+        for picture in Replicate(STUDY.profile(profile)).figures.glob("*.png"):
+            files.write_bytes(home / "figures" / picture.name, picture.read_bytes())
     for name, language in READMES.items():
-        text = update((home / name).read_text("utf-8"), prose.readme(results, language, seconds))
+        text = update((home / name).read_text("utf-8"), of_readme(language))
         files.write_bytes(home / name, text.encode())
+
+
+def _take_run(profile_name: str) -> None:
+    """Let one's own run of a profile take the place of the committed one."""
+    home, build = runs.root(), runs.build_folder(profile_name)
+    missing = runs.load_all(STUDY.profile(profile_name), including=0).only(0).missing
+    if missing:
+        names = ", ".join(arm.name for arm in missing)
+        raise NotTrained(f"Seed 0 has no record of {names}: run make report PROFILE={profile_name} first.")
+    patterns = ["seed*/**/*.json", "seed*/**/*.npz"]
+    if profile_name == COMMITTED[PUBLISHED]:
+        _take_outputs({name: build / "seed0" / f"{name}.ipynb" for name in STUDY.notebooks})
+        _replace(home / "figures", (build / "figures" / "seed0").glob("*.png"), build / "figures" / "seed0")
+        patterns.append("seed0/*.safetensors")
+    # Records of all seeds with their timings, but of no variant.
+    taken = [path for pattern in patterns for path in (build / "results").glob(pattern) if "-" not in path.name]
+    _replace(home / "results" / profile_name, taken, build / "results")
+
+
+def committed(notebook: str) -> str | None:
+    """Which committed run a notebook beyond the note shows: the published one or, while that lacks its arms, the
+    reference; None if neither has them.
+    """
+    arms = {arm.name for arm in EXTENDED.trained_in(notebook)}
+    for name in COMMITTED:
+        with contextlib.suppress(NotTrained):
+            found = runs.load_all(STUDY.profile(name), EXTENDED)
+            if any(arms & set(records) for records in found.by_seed.values()):
+                return name
+    return None
+
+
+def _execute(notebook: str, profile_name: str) -> Path:
+    """Execute a notebook on committed records; where its copy lies."""
+    output = runs.build_folder(profile_name) / f"{notebook}.ipynb"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "papermill", runs.root() / "notebooks" / output.name, output, "-k", "python3"]
+    if subprocess.run([*command, "--no-progress-bar", "-p", "profile", profile_name]).returncode:
+        raise ValueError(f"{output.name} failed (see above): repair it, then run make publish again.")
+    return output
+
+
+def of_readme(language: prose.Language) -> str:
+    """What the top of a README shows: the published run, and of a committed quick run what it tells of the matrix."""
+    results = runs.load_all(STUDY.profile(PUBLISHED), including=0)
+    parts = [prose.readme(results, language, training_seconds(results))]
+    with contextlib.suppress(NotTrained):
+        told = prose.small_scale(runs.load_all(STUDY.profile(REFERENCE), EXTENDED), language)
+        parts += ["\n".join([told[0], "", *told[1:]])] if told else []
+    return "\n\n".join(parts)
 
 
 def _replace(folder: Path, new: Iterable[Path], base: Path) -> None:

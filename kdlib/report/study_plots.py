@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
+from kdlib.design import GAP, Arm
 from kdlib.report import figure, inference, measures, tables
 from kdlib.report.figure import BAND, GREY, MANY, SPLITS, STYLES
 from kdlib.report.inference import Estimate, signed
 from kdlib.report.run_plots import ACCURACY
 from kdlib.storage.runs import Results
-from kdlib.study import GAP, Arm
 
 _ERRORS = "share of the true class (%)"
 
@@ -31,7 +31,7 @@ def accuracy_curves(results: Results) -> Figure:
     estimates = {arm: inference.accuracy(results, arm.name) for arm in results.models}
     models = sorted(estimates, key=lambda arm: estimates[arm].mean)
     height = max(5.0, 0.7 * len(models) + 1.5)
-    picture, (curves, ends) = _new(results, "Accuracy on the validation images", 1, 2, height, width_ratios=[3, 2])
+    picture, (curves, ends) = new(results, "Accuracy on the validation images", 1, 2, height, width_ratios=[3, 2])
     # The note's figures are of CIFAR-10; beside those of digits they would mislead.
     comparable = results.any_record.identity.data["name"] == "cifar10"
     notes = results.study.note.figures.get("validation accuracy, best epoch", {}) if comparable else {}
@@ -48,7 +48,7 @@ def accuracy_curves(results: Results) -> Figure:
     title = "after each epoch" + _of_seeds(results, " (mean and range of {} seeds)")
     curves.set(title=title, ylabel=ACCURACY, ylim=(min(later) - 1, None))
     curves.legend(reverse=True)
-    ends.plot([], [], "o", color=GREY, label=f"here, with 95 % interval\nover {_over(map(estimates.get, models))}")
+    ends.plot([], [], "o", color=GREY, label=f"here, with 95 % interval\nover {over(map(estimates.get, models))}")
     if notes:
         ends.plot([], [], "D", color=GREY, fillstyle="none", label="the note (best epoch)")
     ends.legend(loc="lower right")
@@ -64,7 +64,7 @@ def loss_curves(results: Results) -> Figure:
 
     Unlike the totals, which each objective weighs in its own way, these compare.
     """
-    picture, axes = _new(results, "Losses", 2, 2, 7, sharey="row")
+    picture, axes = new(results, "Losses", 2, 2, 7, sharey="row")
     for row, loss in zip(axes, ("hard", "soft"), strict=True):
         for panel, split in zip(row, SPLITS, strict=True):
             for arm in results.models:
@@ -83,7 +83,7 @@ def differences(results: Results) -> Figure:
     """The paired differences in test accuracy with their 95 % intervals, and the band of the 0.8-point rule."""
     contrasts = inference.available(results, results.study.contrasts)
     title = "Differences in validation accuracy, with 95 % intervals"
-    picture, axes = _new(results, title, height=0.45 * len(contrasts) + 1.5)
+    picture, axes = new(results, title, height=0.45 * len(contrasts) + 1.5)
     axes.axvspan(-GAP, GAP, color=BAND)
     axes.set_title(f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap")
     axes.axvline(0, color=GREY, linewidth=1)
@@ -94,8 +94,7 @@ def differences(results: Results) -> Figure:
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center")
     axes.set_yticks(range(len(contrasts)), [tables.title(results, contrast) for contrast in contrasts])
     axes.invert_yaxis()
-    over = f"; intervals over {_over(estimates)}" if contrasts else ""
-    axes.set_xlabel(f"difference (points{over})")
+    axes.set_xlabel(f"difference (points; intervals over {over(estimates)})" if contrasts else "difference (points)")
     axes.grid(False, axis="y")
     return picture
 
@@ -108,7 +107,7 @@ def confusions(results: Results, seed: int) -> Figure:
     models = tables.models_of(results, seed)
     rows = len(models) // 3 + 1
     title = "What is misclassified as what (bold: correct)"
-    picture, axes = _new(results.only(seed), title, rows, 3, 3.7 * rows, squeeze=False)
+    picture, axes = new(results.only(seed), title, rows, 3, 3.7 * rows, squeeze=False)
     counts = {arm: measures.confusion(record) for arm, record in models.items()}
     shares = {arm: 100 * table.div(table.sum(axis=1), axis=0) for arm, table in counts.items()}  # of the true class
     highest = max((table - np.diag(np.diag(table))).to_numpy().max() for table in shares.values()) or 1.0
@@ -130,7 +129,7 @@ def agreement(results: Results, seed: int) -> Figure:
     models = tables.models_of(results, seed)
     names, runs = [arm.title for arm in models], list(models.values())
     title = "Same prediction for the same image, right or wrong"
-    picture, axes = _new(results.only(seed), title, height=max(5.0, 0.6 * len(models) + 2))
+    picture, axes = new(results.only(seed), title, height=max(5.0, 0.6 * len(models) + 2))
     if len(runs) < 2:
         axes.set_axis_off()
         return picture
@@ -146,7 +145,7 @@ def agreement(results: Results, seed: int) -> Figure:
 
 def reliability(results: Results, seed: int) -> Figure:
     """Reliability diagram: how often each model of one seed is right when it is so or so confident."""
-    picture, (above, below) = _new(results.only(seed), "Calibration", 2, 1, 7, sharex=True, height_ratios=[3, 1])
+    picture, (above, below) = new(results.only(seed), "Calibration", 2, 1, 7, sharex=True, height_ratios=[3, 1])
     above.plot([0, 100], [0, 100], ":", color=GREY, label="as often right as confident")
     for arm, record in tables.models_of(results, seed).items():
         bins = pd.DataFrame(record.calibration).query("count > 0")
@@ -163,7 +162,8 @@ def reliability(results: Results, seed: int) -> Figure:
 # Parts of pictures
 
 
-def _new(results: Results, title: str, *layout: float, **options: Any) -> tuple[Figure, np.ndarray]:
+def new(results: Results, title: str, *layout: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of a study, and its axes: `figure.new` with the study's records at the foot."""
     record, seeds = results.any_record, list(results.by_seed)
     details = [f"profile {record.profile}", f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
     if results.missing:
@@ -178,7 +178,7 @@ def _of_seeds(results: Results, text: str) -> str:
     return text.format(numbers) if len(results.by_seed) > 1 else ""
 
 
-def _over(estimates: Iterable[Estimate]) -> str:
+def over(estimates: Iterable[Estimate]) -> str:
     """What the intervals are over: "3 seeds", or all that there is where they differ in that."""
     return " / ".join(dict.fromkeys(f"{estimate.n:,} {estimate.source}" for estimate in estimates))
 

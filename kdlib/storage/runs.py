@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdlib.checks import whole_number
+from kdlib.design import COMMITTED, Arm, Profile, Schedule, Study
 from kdlib.storage import files, weights
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import COMMITTED, STUDY, Arm, Profile, Study
+from kdlib.study import STUDY
 
 
 class NotTrained(RuntimeError):
@@ -90,6 +91,11 @@ class Run:
     def arm(self) -> Arm:
         """The arm of the study that it is a run of."""
         return self.replicate.study.arm(self.name)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of its arm under the replicate's profile."""
+        return self.replicate.profile.schedule(self.arm)
 
     @property
     def record_path(self) -> Path:
@@ -192,6 +198,19 @@ class Results:
         """The records of one seed alone."""
         return Results(self.study, {seed: self.by_seed[seed]})
 
+    def of_notebook(self, notebook: str) -> "Results":
+        """The records of what a notebook trains, of what that needs, and of what it is compared with."""
+        own = {arm.name for arm in self.study.trained_in(notebook)}
+        pairs = ({contrast.first, contrast.second} for contrast in self.study.contrasts)
+        compared = set().union(*(pair for pair in pairs if pair & own))
+        return self.of(*own, *compared, *(need for name in own for need in self.study.arm(name).needs))
+
+    def of(self, *arms: str) -> "Results":
+        """The records of some arms alone."""
+        return Results(self.study.select(arms), {
+            seed: {arm: record for arm, record in runs.items() if arm in arms} for seed, runs in self.by_seed.items()
+        })  # fmt: skip
+
 
 def load_all(profile: Profile, study: Study = STUDY, including: int | None = None) -> Results:
     """Every record of a study under a profile, readers' variants aside; the seed ``including`` must be among them.
@@ -223,6 +242,8 @@ def _check_replicate(replicate: Replicate, runs: Mapping[str, Record]) -> None:
             raise StorageError(f"{path} is the record of {record.run}, seed {made.seed}: put it back or delete it.")
         for need in replicate.study.arm(name).needs:
             role = "teacher" if replicate.study.arm(need).stage == "teacher" else "model"
+            if role == "model" and replicate.study.arm(name).recipe.takes != "all":
+                continue  # its first weights are not those of one run
             if need in runs and made.start.get(role) != runs[need].weights["model"]:
                 raise StorageError(
                     f"{path} was trained from another {need} than that beside it: delete it and run again."
