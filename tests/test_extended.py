@@ -96,21 +96,13 @@ def test_primary_contrasts_of_the_matrix_are_corrected_for_their_own_number():
 
 
 def test_stages_one_stand_in_the_order_of_what_they_explain():
-    drawn = extended_plots.explained(SEEDS.of_notebook("07_regressor"))
-    losses, curves, last = drawn.axes
-    arms = [arm for arm in EXTENDED.trained_in("07_regressor") if not arm.classifies]
+    losses, curves, last = extended_plots.explained(SEEDS.of_notebook("07_regressor"), GUIDANCE).axes
     for panel in (losses, curves):
-        assert {line.get_label() for line in panel.lines} == {arm.title for arm in arms}
-    shown = [label.get_text() for label in last.get_yticklabels()]
-    explained = {arm.title: inference.over_seeds(SEEDS, arm.name, measures.final_explained).mean for arm in arms}
-    order = sorted(explained, key=explained.get)
-    assert shown == [title.removeprefix("stage one, ") for title in order]
-    assert texts(last) == [
-        inference.over_seeds(
-            SEEDS, next(arm.name for arm in arms if arm.title == title), measures.final_explained
-        ).text(3)
-        for title in shown
-    ]
+        assert {line.get_label() for line in panel.lines} == {way.title for way in GUIDANCE}
+    ends = {way.title: inference.over_seeds(SEEDS, way.stage_one, measures.final_explained) for way in GUIDANCE}
+    order = sorted(ends, key=lambda title: ends[title].mean)
+    assert [label.get_text() for label in last.get_yticklabels()] == order
+    assert texts(last) == [ends[title].text(3) for title in order]
 
 
 def test_each_way_is_drawn_frozen_fine_tuned_and_without_a_hint():
@@ -168,7 +160,9 @@ def test_lengths_are_drawn_from_the_shortest_to_the_longest():
 def test_pictures_of_one_seed_and_of_few_arms_are_made(notebook):
     made = results(1, study=EXTENDED, images=20, epochs=2, dataset="digits").of_notebook(notebook)
     drawn = [study_plots.differences(made), study_plots.accuracy_curves(made)]
-    drawn += [extended_plots.guided(made, GUIDANCE), extended_plots.explained(made)] if "07" in notebook else []
+    if "07" in notebook:
+        drawn += [extended_plots.guided(made, GUIDANCE), extended_plots.explained(made, GUIDANCE)]
+        assert "interval" not in drawn[-1].axes[2].get_title(), "one seed has none"
     drawn += [extended_plots.scales(made)] if "08" in notebook else []
     for one in drawn:
         one.draw_without_rendering()

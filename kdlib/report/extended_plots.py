@@ -13,26 +13,31 @@ from kdlib.report.study_plots import new, over
 from kdlib.storage.runs import Results
 
 
-def explained(results: Results) -> Figure:
-    """Hint loss and R² of every stage one on the test images over the epochs, means over the seeds; where R² ends."""
-    stages_one = [arm for arm in results.study.arms if not arm.classifies and results.seeds(arm.name)]
-    ends = {arm: inference.over_seeds(results, arm.name, measures.final_explained) for arm in stages_one}
-    order = sorted(ends, key=lambda arm: ends[arm].mean)
+def explained(results: Results, ways: Iterable[Guidance]) -> Figure:
+    """Hint loss and R² of each stage one on the test images over the epochs, means over the seeds; where R² ends."""
+    ends = {
+        way: inference.over_seeds(results, way.stage_one, measures.final_explained)
+        for way in ways
+        if results.seeds(way.stage_one)
+    }
+    order = sorted(ends, key=lambda way: ends[way].mean)
     picture, (losses, shares, last) = new(results, "How well stage one learns", 1, 3, 0.4 * len(ends) + 2.5)
-    for row, arm in enumerate(order):
-        records, end = results.records(arm.name), ends[arm]
+    for row, way in enumerate(order):
+        records, end, colour = results.records(way.stage_one), ends[way], results.study.arm(way.stage_one).colour
         loss = np.mean([record.test["total"] for record in records], axis=0)
         share = np.mean([measures.explained(record, "test") for record in records], axis=0)
         for panel, values in ((losses, loss), (shares, share)):
-            panel.plot(records[0].epochs("test"), values, ".-", color=arm.colour, label=arm.title)
-        last.errorbar(end.mean, row, xerr=end.half_width, fmt="o", capsize=4, color=arm.colour)
+            panel.plot(records[0].epochs("test"), values, ".-", color=colour, label=way.title)
+        last.errorbar(end.mean, row, xerr=end.half_width, fmt="o", capsize=4, color=colour)
         last.annotate(end.text(3), (end.mean, row), (0, 7), textcoords="offset points", ha="center")
     for panel in (losses, shares):
         figure.label_epochs(panel)
     losses.set(title="after each epoch", ylabel="hint loss (s.d.² of the target)")
     shares.set(title="after each epoch", ylabel="R²")
-    last.set(title=f"at the end; intervals\nover {over(ends.values())}", xlabel="R²", ylim=(-0.5, len(ends)))
-    last.set_yticks(range(len(ends)), [arm.title.removeprefix("stage one, ") for arm in order])
+    several = len(results.by_seed) > 1
+    title = f"at the end; intervals\nover {over(ends.values())}" if several else "at the end"
+    last.set(title=title, xlabel="R²", ylim=(-0.5, len(ends)))
+    last.set_yticks(range(len(ends)), [way.title for way in order])
     last.margins(x=0.25)
     return picture
 
@@ -73,7 +78,7 @@ def scales(results: Results) -> Figure:
     if results.seeds("distill"):
         mean, arm = inference.accuracy(results, "distill").mean, results.study.arm("distill")
         axes.axhline(mean, color=arm.colour, linestyle="--", label=f"{arm.title}: {mean:.2f} %")
-        axes.legend(loc="lower right")
+        axes.legend()
     axes.set_xticks(range(len(arms)), [f"{arm.recipe.scale:g}\n{arm.title}" for arm in arms])
     axes.set(xlabel="scale of the guided layers' learning rate in stage two", xlim=(-0.4, len(arms) - 0.4))
     axes.set(ylabel=f"validation {ACCURACY}", title=f"after the final epoch; intervals over {over(estimates)}")

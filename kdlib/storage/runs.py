@@ -199,11 +199,11 @@ class Results:
         return Results(self.study, {seed: self.by_seed[seed]})
 
     def of_notebook(self, notebook: str) -> "Results":
-        """The records of what a notebook trains, of what that needs, and of what it is compared with."""
+        """The records of what a notebook trains, of what it is compared with, and of what both need."""
         own = {arm.name for arm in self.study.trained_in(notebook)}
         pairs = ({contrast.first, contrast.second} for contrast in self.study.contrasts)
-        compared = set().union(*(pair for pair in pairs if pair & own))
-        return self.of(*own, *compared, *(need for name in own for need in self.study.arm(name).needs))
+        shown = own.union(*(pair for pair in pairs if pair & own))
+        return self.of(*shown, *(need for name in shown for need in self.study.arm(name).needs))
 
     def of(self, *arms: str) -> "Results":
         """The records of some arms alone."""
