@@ -29,7 +29,7 @@ STUDY = Study(
     profiles=(
         # That everything works, in minutes, on small images of handwritten digits.
         Profile(
-            "smoke", "digits", train_images=None,
+            "smoke", "digits", train_images=512,
             teacher=Schedule(epochs=2, batch_size=32),
             student=Schedule(epochs=2, batch_size=32),
             hint=Schedule(epochs=2, batch_size=32, weight_decay=0.0),
