@@ -78,6 +78,8 @@ def test_the_bodies_are_compared_by_what_was_held_out(project):
         {"training": "baseline", "change": change, "scores": [score]} for change, score in (("", 84.5), ("x", 1.0))
     ]
     grids = [{"arm": "wide_baseline", "setting": "rate", "values": [0.5, 1.0, 2.0], "scores": [80.0, 84.0, 81.0]}]
+    files.write_json(project / "results" / "selection.json", {"trials": trials})
+    assert tables.bodies().empty and tables.grids("07_regressor").empty, "no grid was tried yet"
     files.write_json(project / "results" / "selection.json", {"trials": trials, "grids": grids})
     rate = EXTENDED.arm("wide_baseline").recipe.rate
     wide = dict(zip(grids[0]["values"], grids[0]["scores"], strict=True))[rate]

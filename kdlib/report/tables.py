@@ -265,9 +265,9 @@ def bodies() -> pd.DataFrame:
     Empty where the project's folder has no such results. Raises ``StorageError`` if they are damaged.
     """
     path = root() / "results" / "selection.json"
-    found = files.read_json(path) if path.exists() else {"trials": [], "grids": []}
-    of_s = {row["training"]: row["scores"][0] for row in found["trials"] if not row["change"]}
-    of_wide = {row["arm"]: dict(zip(row["values"], row["scores"], strict=True)) for row in found["grids"]}
+    found = files.read_json(path) if path.exists() else {}
+    of_s = {row["training"]: row["scores"][0] for row in found.get("trials", []) if not row["change"]}
+    of_wide = {row["arm"]: dict(zip(row["values"], row["scores"], strict=True)) for row in found.get("grids", [])}
     columns = {}
     for name in ("baseline", "distill"):
         wide = EXTENDED.arm(f"wide_{name}")
