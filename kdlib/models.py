@@ -18,7 +18,7 @@ Widths = tuple[tuple[int, ...], ...]  # output channels of the convolutions, a t
 
 TEACHER_WIDTHS: Widths = ((32,), (64, 64), (128, 128, 128), (256, 272))
 STUDENT_WIDTHS: Widths = ((16,), (48, 48, 48), (64, 64, 64, 64), (64, 64, 80))
-WIDE_WIDTHS: Widths = ((16,), (48, 48, 48), (64, 64, 128), (48, 64, 64))  # S′: its guided layer is as wide as the hint
+WIDE_WIDTHS: Widths = ((16,), (48, 48, 48), (48, 48, 48, 128), (56, 64, 72))  # S′: guided layer as wide as the hint
 
 # The hint layer ends this stage of the teacher, the guided layer the same stage of the student; both are 8 × 8 pixels.
 # Stages count from 1.
