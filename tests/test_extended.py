@@ -5,7 +5,17 @@ import pytest
 from factories import record, results, save, with_curves
 
 from kdlib.design import ANALYSIS
-from kdlib.report import cells, extended_plots, inference, measures, prose, publish, study_plots, tables
+from kdlib.report import (
+    cells,
+    extended_plots,
+    extended_tables,
+    inference,
+    measures,
+    prose,
+    publish,
+    study_plots,
+    tables,
+)
 from kdlib.report.inference import signed
 from kdlib.storage import files, runs
 from kdlib.storage.runs import Results
@@ -38,7 +48,7 @@ def test_a_notebook_shows_what_it_trains_what_that_needs_and_what_it_is_compared
 
 
 def test_each_way_to_guide_is_a_row_beside_its_own_distilled_student():
-    table = tables.guided(SEEDS)
+    table = extended_tables.guided(SEEDS)
     assert table.index.tolist() == [way.title for way in GUIDANCE]
     for way in GUIDANCE:
         row = table.loc[way.title]
@@ -55,36 +65,39 @@ def test_each_way_to_guide_is_a_row_beside_its_own_distilled_student():
 
 def test_a_way_of_which_an_arm_is_missing_is_left_out():
     made = results(1, study=EXTENDED, images=20, epochs=2, without=("random_frozen",))
-    assert "S, random matrix" not in tables.guided(made).index and len(tables.guided(made)) == len(GUIDANCE) - 1
+    assert (
+        "S, random matrix" not in extended_tables.guided(made).index
+        and len(extended_tables.guided(made)) == len(GUIDANCE) - 1
+    )
     extended_plots.guided(made, GUIDANCE).draw_without_rendering()
 
 
 def test_the_grids_say_what_each_arm_chose_from_and_what_it_has(project):
-    assert tables.grids("07_regressor").empty
+    assert extended_tables.grids("07_regressor").empty
     rows = [
         {"arm": "hint_random", "setting": "rate", "values": [0.5, 1.0, 2.0], "scores": [70.0, 71.5, 69.0]},
         {"arm": "joint_labels", "setting": "hint_weight", "values": [0.3, 1.0], "scores": [80.0, 81.0]},
     ]
     files.write_json(project / "results" / "selection.json", {"trials": [], "grids": rows})
-    row = tables.grids("07_regressor").loc[("stage one, S, random matrix", "rate")]
+    row = extended_tables.grids("07_regressor").loc[("stage one, S, random matrix", "rate")]
     rate = EXTENDED.arm("hint_random").recipe.rate
     assert row.to_dict() == {"has": f"{rate:g}", "0.5": "70.00", "1": "71.50", "2": "69.00"}
-    assert len(tables.grids("09_one_stage")) == 1 and tables.grids("08_freezing").empty
+    assert len(extended_tables.grids("09_one_stage")) == 1 and extended_tables.grids("08_freezing").empty
 
 
 def test_the_bodies_are_compared_by_what_was_held_out(project):
-    assert tables.bodies().empty
+    assert extended_tables.bodies().empty
     trials = [
         {"training": "baseline", "change": change, "scores": [score]} for change, score in (("", 84.5), ("x", 1.0))
     ]
     grids = [{"arm": "wide_baseline", "setting": "rate", "values": [0.5, 1.0, 2.0], "scores": [80.0, 84.0, 81.0]}]
     files.write_json(project / "results" / "selection.json", {"trials": trials})
-    assert tables.bodies().empty and tables.grids("07_regressor").empty, "no grid was tried yet"
+    assert extended_tables.bodies().empty and extended_tables.grids("07_regressor").empty, "no grid was tried yet"
     files.write_json(project / "results" / "selection.json", {"trials": trials, "grids": grids})
     rate = EXTENDED.arm("wide_baseline").recipe.rate
     wide = dict(zip(grids[0]["values"], grids[0]["scores"], strict=True))[rate]
-    assert tables.bodies()["baseline"].tolist() == ["84.50", f"{wide:.2f}", signed(wide - 84.5)]
-    assert tables.bodies().columns.tolist() == ["baseline"]
+    assert extended_tables.bodies()["baseline"].tolist() == ["84.50", f"{wide:.2f}", signed(wide - 84.5)]
+    assert extended_tables.bodies().columns.tolist() == ["baseline"]
 
 
 def test_primary_contrasts_of_the_matrix_are_corrected_for_their_own_number():

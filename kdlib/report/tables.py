@@ -4,18 +4,17 @@ An arm that was not run is named and left empty; contrasts and conclusions about
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kdlib.design import GAP, Arm, Contrast
-from kdlib.models import GUIDED_STAGE
 from kdlib.report import inference, measures
 from kdlib.report.inference import Estimate, signed
 from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Results, load_variants, root
-from kdlib.study import EXTENDED, GUIDANCE
 
 # Rows of the summary table: decimals and unit.
 ROWS = {
@@ -92,14 +91,14 @@ def contrasts(results: Results, seed: int) -> pd.DataFrame:
         rows[title(results, contrast)] = {
             "contrast": "primary" if contrast in primary else "exploratory",
             "difference (points)": signed(estimate.mean),
-            "95 % interval": _interval(estimate),
+            "95 % interval": interval_text(estimate),
             "n": f"{estimate.n:,} {estimate.source}",
             "verdict": inference.verdict(estimate),
         }
         if estimate.source == "seeds":
             crossed = inference.crossed(results, contrast)
             rows[title(results, contrast)] |= {
-                "for new images too": _interval(crossed),
+                "for new images too": interval_text(crossed),
                 "verdict for these": inference.verdict(crossed),
                 "p over seeds": _p_value(p_values[contrast]) + (" (Holm)" if contrast in primary else ""),
             }
@@ -113,37 +112,6 @@ def contrasts(results: Results, seed: int) -> pd.DataFrame:
 def title(results: Results, contrast: Contrast) -> str:
     """How tables and pictures call a contrast: "student (exp. 2) − student (exp. 1)"."""
     return f"{results.study.arm(contrast.first).title} − {results.study.arm(contrast.second).title}"
-
-
-def guided(results: Results) -> pd.DataFrame:
-    """Each way to guide a student, one a row, as text: means over the seeds, and what is gained over distillation.
-
-    "alike" is linear CKA, 0 to 1, between guided layer and hint: after stage one, and after both kinds of stage two.
-    "gain" is the accuracy minus that of the distilled student of the same body, in points, with its 95 % interval.
-    """
-    rows = {}
-    for way in GUIDANCE:
-        if not results.seeds(way.stage_one, way.frozen, way.tuned, way.distilled):
-            continue
-        last = {name: inference.over_seeds(results, name, _similarity) for name in way[1:4]}
-        rows[way.title] = {
-            "n": len(results.seeds(way.stage_one, way.frozen, way.tuned, way.distilled)),
-            "R² of stage one": inference.over_seeds(results, way.stage_one, measures.final_explained).text(3),
-        }
-        rows[way.title] |= {f"alike, {title}": f"{last[name].mean:.2f}" for title, name in
-                            zip(("stage one", "frozen", "fine-tuned"), way[1:4], strict=True)}  # fmt: skip
-        for title, name in (("frozen", way.frozen), ("fine-tuned", way.tuned)):
-            gain = inference.difference(results, Contrast(name, way.distilled))
-            rows[way.title] |= {
-                f"accuracy, {title}": inference.accuracy(results, name).text(2, " %"),
-                f"gain, {title}": f"{signed(gain.mean)} ({_interval(gain)})",
-            }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _similarity(record: Record) -> float:
-    """Linear CKA of a student's guided layer with the hint."""
-    return record.similarity[GUIDED_STAGE - 1]
 
 
 def dynamics(results: Results) -> pd.DataFrame:
@@ -193,7 +161,7 @@ def _relation(values: Sequence[float], digits: str, claimed: str) -> str:
     return "<" if one < other else ">"
 
 
-def _interval(estimate: Estimate) -> str:
+def interval_text(estimate: Estimate) -> str:
     return f"{signed(estimate.low)} to {signed(estimate.high)}"
 
 
@@ -246,52 +214,22 @@ def variants(replicate: Replicate) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "test accuracy (%)"])
 
 
+def tried() -> dict[str, Any]:
+    """What `kdlib.selection` has tried, empty if nothing. Raises ``StorageError`` if it is damaged."""
+    path = root() / "results" / "selection.json"
+    return files.read_json(path) if path.exists() else {}
+
+
 def selection() -> pd.DataFrame:
     """The trials by which the settings were chosen (`kdlib.selection`): scores in percent, and what each change moved.
 
     Empty where the project's folder has no such results. Raises ``StorageError`` if they are damaged.
     """
-    path = root() / "results" / "selection.json"
-    rows = files.read_json(path)["trials"] if path.exists() else []
+    rows = tried().get("trials", [])
     table = pd.DataFrame(rows, columns=["training", "change", "scores", "moved"])
     table["change"] = table["change"].replace("", "the recipe")
     table["scores"] = [", ".join(f"{score:.2f}" for score in scores) for scores in table["scores"]]
     return table.set_index(["training", "change"])
-
-
-def bodies() -> pd.DataFrame:
-    """Held-out accuracy (%) of both students without any hint, and how S′ differs from S: the note's third condition.
-
-    Empty where the project's folder has no such results. Raises ``StorageError`` if they are damaged.
-    """
-    path = root() / "results" / "selection.json"
-    found = files.read_json(path) if path.exists() else {}
-    of_s = {row["training"]: row["scores"][0] for row in found.get("trials", []) if not row["change"]}
-    of_wide = {row["arm"]: dict(zip(row["values"], row["scores"], strict=True)) for row in found.get("grids", [])}
-    columns = {}
-    for name in ("baseline", "distill"):
-        wide = EXTENDED.arm(f"wide_{name}")
-        if name in of_s and wide.name in of_wide:
-            pair = [of_s[name], of_wide[wide.name][wide.recipe.rate]]
-            columns[EXTENDED.arm(name).title] = [f"{value:.2f}" for value in pair] + [signed(pair[1] - pair[0])]
-    return pd.DataFrame(columns, index=["S", "S′", "difference (points)"] if columns else [])
-
-
-def grids(notebook: str) -> pd.DataFrame:
-    """The held-out score (%) of each value that an arm of a notebook could have, and the value that it has.
-
-    Scores are accuracies, of stage one R². Empty where the project's folder has no such results. Raises
-    ``StorageError`` if they are damaged.
-    """
-    path = root() / "results" / "selection.json"
-    arms = {arm.name: arm for arm in EXTENDED.arms if arm.notebook == notebook}
-    rows = {}
-    for row in files.read_json(path).get("grids", []) if path.exists() else []:
-        if row["arm"] in arms:
-            arm = arms[row["arm"]]
-            scores = {f"{value:g}": f"{score:.2f}" for value, score in zip(row["values"], row["scores"], strict=True)}
-            rows[arm.title, row["setting"]] = {"has": f"{getattr(arm.recipe, row['setting']):g}"} | scores
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
 def beside(own: Results, committed: Results) -> pd.DataFrame:
