@@ -3,6 +3,7 @@
 # make test     everything that CI checks
 # make lab      JupyterLab on the notebooks
 # make bench    how fast training is, beside other ways to do it, and minutes to an accuracy
+# make export   a trained network as ONNX    ARM=distill|baseline|… (default distill)  PROFILE=… (default published)
 # make publish  the published run shown anew, from its records; PROFILE=full takes over your own run first
 # make lock     requirements.lock from requirements.txt
 # Each sets up what it needs in .venv first: with PYTHON=python3.13 another Python, with TORCH_BACKEND=auto (or cpu,
@@ -20,13 +21,13 @@ ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 
-.PHONY: report test lab bench publish lock
+.PHONY: report test lab bench export publish lock
 .DELETE_ON_ERROR:
 
 report: $(READY)
 	@$(BIN)/python -m kdlib.report report $(MAKEOVERRIDES)
 
-test: $(READY)
+test: $(READY) $(VENV)/export
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --dist worksteal tests
@@ -38,6 +39,9 @@ lab: $(READY)
 bench: $(READY) benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/accuracy.py
+
+export: $(VENV)/export
+	$(BIN)/python -m kdlib.report export $(or $(ARM),distill) $(PROFILE)
 
 publish: $(READY)
 	$(BIN)/python -m kdlib.report publish $(PROFILE)
@@ -57,7 +61,14 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	  --requirements requirements.txt --constraints requirements.lock
 	@touch $@
 
+# Beside the rest, because only `make export` and the test of what it writes need it.
+$(VENV)/export: $(READY) requirements-export.txt
+	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@"$(UV)" pip install --quiet --python $(BIN)/python --requirements requirements-export.txt \
+	  --constraints requirements.lock
+	@touch $@
+
 lock: $(READY)
 	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	"$(UV)" pip compile --quiet --universal --python-version 3.11 --no-emit-package kdlib --no-annotate \
-	  --custom-compile-command "make lock" --upgrade --output-file requirements.lock requirements.txt
+	  --custom-compile-command "make lock" --upgrade --output-file requirements.lock requirements.txt requirements-export.txt

@@ -22,7 +22,8 @@ def read(name):
     return found
 
 
-PINNED, LOCK = read("requirements.txt"), read("requirements.lock")
+PINNED = read("requirements.txt") | read("requirements-export.txt")
+LOCK = read("requirements.lock")
 
 
 @pytest.mark.parametrize("name", PINNED)

@@ -6,12 +6,13 @@ python -m kdlib.report run NOTEBOOK OUTPUT SEEDS EXTRA [name=value …]
 python -m kdlib.report choose PROFILE             have the data at hand
 python -m kdlib.report summary PROFILE            write index.html, print the summary table
 python -m kdlib.report publish [PROFILE]          renew the published run: full takes one's own first
+python -m kdlib.report export [ARM [PROFILE]]     write a trained network as ONNX
 """
 
 import sys
 from pathlib import Path
 
-from kdlib.report import execute, publish
+from kdlib.report import execute, export, publish
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import NotTrained
@@ -27,6 +28,8 @@ def main(action: str = "", *words: str) -> str | None:
         if "seed" in values:
             values["seed"] = int(values["seed"])
         return execute.run(Path(notebook), Path(output), int(seeds), extra == "1", values)
+    if action == "export":
+        return export.export(*words)
     if action in ("choose", "summary", "publish"):
         return getattr(publish, action)(*words)
     raise ValueError(__doc__)
