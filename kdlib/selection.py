@@ -7,8 +7,9 @@ The teacher, the baseline, the distilled student and stage one: every trial chan
 and changes that score above it with the first seed, are tried with a second one. Of the students a change was adopted
 where it gained half a point of accuracy or more, of stage one where R² was highest.
 
-The arms that go on from there: each has its learning rate, and in a single stage the weight of the hint loss, from the
-same grid. The value with the highest score was adopted.
+Every arm but the teacher tries the same learning rates, and in a single stage the same weights of the hint loss. Where
+the best value is the lowest or the highest of them, further ones are tried until it is neither. What was adopted
+follows the rule above.
 
 python -m kdlib.selection    train what results/selection.json lacks, add it there and print it
 """
@@ -25,14 +26,14 @@ from torch import Tensor
 
 from kdlib import arms, datasets, models
 from kdlib.datasets import Data
-from kdlib.design import Profile, Recipe, Study
+from kdlib.design import Arm, Profile, Recipe, Study
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify, Losses
 from kdlib.storage import files, runs
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import Replicate
 from kdlib.study import EXTENDED
-from kdlib.training import fit
+from kdlib.training import DivergedError, fit
 
 HELD_OUT = 5_000  # images
 EPOCHS = 4  # of teacher and students; stage one has half as many
@@ -74,9 +75,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-
-# What the other arms choose from: fields of `design.Recipe`, the second one for those that train in a single stage.
-GRIDS: dict[str, tuple[float, ...]] = {"rate": (0.5, 1.0, 2.0), "hint_weight": (0.3, 1.0, 3.0, 10.0)}
+# What every arm tries first: fields of `design.Recipe`, the second one for those that train in a single stage.
+GRIDS: dict[str, tuple[float, ...]] = {"rate": (0.5, 1.0, 2.0), "hint_weight": (0.25, 1.0, 4.0, 16.0)}
 
 Row = dict[str, Any]
 
@@ -107,7 +107,7 @@ def recipe(epochs: int) -> Profile:
 def train(arm: str, change: str, settings: dict[str, Any], seed: int, data: Data) -> float:
     """The score of one trial on the held-out images; what an earlier call trained is not trained again.
 
-    It is the accuracy in percent; of stage one R², in percent too.
+    It is the accuracy in percent; of stage one R², in percent too; 0 of a training that diverged.
 
     Args:
         arm: whose recipe is changed. The arms that it needs are trained by their recipes, if they were not yet.
@@ -129,7 +129,10 @@ def train(arm: str, change: str, settings: dict[str, Any], seed: int, data: Data
         objective = Smoothed(objective.modules["model"], settings.pop("smoothing"))
     if "regressor_rate" in settings:
         objective.regressor_rate = settings.pop("regressor_rate")
-    test = fit(objective, data, dataclasses.replace(run.schedule, **settings), run).test
+    try:
+        test = fit(objective, data, dataclasses.replace(run.schedule, **settings), run).test
+    except DivergedError:
+        return 0.0
     return test["accuracy"][-1] if "accuracy" in test else 100 * (1 - test["total"][-1] / test["power"][-1])
 
 
@@ -169,30 +172,41 @@ def try_changes(data: Data, known: list[Row]) -> Iterator[Row]:
 
 
 def try_grids(data: Data, known: list[Row]) -> Iterator[Row]:
-    """One row an arm and setting: the score of each value of the grid.
+    """One row an arm and setting: the score of each value of the grid; stages one first, as others rest on them.
 
     Rows of ``known`` grids are taken from there, unless a recipe on which they rest has changed.
     """
-    for arm in EXTENDED.arms:
-        if arm.name in CHANGES or arm.recipe.length != 1:  # other lengths have the settings of the standard one
+    for arm in sorted(EXTENDED.arms, key=lambda arm: arm.stage != "stage one"):
+        if arm.stage == "teacher" or arm.recipe.length != 1:  # other lengths have the settings of the standard one
             continue
-        recipes = {
-            name: dataclasses.asdict(EXTENDED.arm(name).recipe)
-            for name in (arm.name, *arm.needs)
-            if name not in CHANGES
-        }
-        for setting, values in GRIDS.items():
+        names = [name for name in (arm.name, *arm.needs) if EXTENDED.arm(name).stage != "teacher"]
+        recipes = {name: dataclasses.asdict(EXTENDED.arm(name).recipe) for name in names}
+        for setting in GRIDS:
             if not getattr(arm.recipe, setting):
                 continue
-            row = {"arm": arm.name, "setting": setting, "values": list(values), "recipes": recipes}
-            scores = next((other["scores"] for other in known if row | {"scores": other["scores"]} == other), None)
-            if scores is None:
-                changes = ["" if value == getattr(arm.recipe, setting) else f"{setting} {value:g}" for value in values]
-                scores = [
-                    round(train(arm.name, change, {setting: value}, 0, data), 2)
-                    for change, value in zip(changes, values, strict=True)
-                ]
-            yield row | {"scores": scores}
+            row = {"arm": arm.name, "setting": setting, "recipes": recipes}
+            found = next((other for other in known if row == {key: other[key] for key in row}), None)
+            if found is None:
+                scores = _scores(arm, setting, data)
+                found = row | {"values": list(scores), "scores": list(scores.values())}
+            yield found
+
+
+def _scores(arm: Arm, setting: str, data: Data) -> dict[float, float]:
+    """The score of each value of a setting's grid, and of values beyond it while the outermost one is the best."""
+    scores: dict[float, float] = {}
+    values: tuple[float, ...] = GRIDS[setting]
+    while values:
+        for value in values:
+            change = "" if value == getattr(arm.recipe, setting) else f"{setting} {value:g}"
+            scores[value] = round(train(arm.name, change, {setting: value}, 0, data), 2)
+        scores = dict(sorted(scores.items()))
+        tried = list(scores)
+        best = [value for value in tried if scores[value] == max(scores.values())]
+        values = (tried[0] ** 2 / tried[1],) * (best == tried[:1]) + (tried[-1] ** 2 / tried[-2],) * (
+            best == tried[-1:]
+        )
+    return scores
 
 
 def main() -> None:

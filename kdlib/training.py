@@ -37,6 +37,10 @@ class TrainingError(RuntimeError):
     """Training cannot start, go on or be reused. The message says why and what to do."""
 
 
+class DivergedError(TrainingError):
+    """The loss is not finite."""
+
+
 def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, precision: str = "auto") -> Record:
     """Train ``objective`` on ``data``, or load what an earlier call trained; write and return the record.
 
@@ -53,7 +57,8 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
             natively. The final epoch is tested in float32.
 
     Raises:
-        TrainingError: the loss is not finite, or an earlier record or checkpoint has another identity.
+        DivergedError: the loss is not finite.
+        TrainingError: an earlier record or checkpoint has another identity.
         NotTrained: there is a record, but not its weights.
         StorageError: a record or weights file is damaged, or the disk is full.
         BusyError: another process trains this run.
@@ -228,7 +233,7 @@ class _Training:
         step = int(torch.nonzero(~torch.isfinite(totals))[0])
         last = checkpoints.path_of(self.run.checkpoints, self.epoch)
         where = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-        raise TrainingError(
+        raise DivergedError(
             f"{self.run}: the loss is not finite at step {step + 1} of epoch {self.epoch + 1} "
             f"(learning rate {self._rate(step):.3g}); {where}. Try a lower learning rate."
         )

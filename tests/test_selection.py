@@ -1,6 +1,7 @@
 """How the study's settings were chosen."""
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,17 +74,41 @@ def test_every_trial_is_scored_on_held_out_images_and_compared_with_its_recipe(s
 def test_every_arm_beyond_chooses_from_the_same_values(small):
     rows = list(selection.try_grids(small.data, []))
     assert [(row["arm"], row["setting"]) for row in rows] == [
-        ("hint_random", "rate"), ("random_frozen", "rate"), ("joint_labels", "rate"), ("joint_labels", "hint_weight")
+        ("hint", "rate"), ("hint_random", "rate"), ("baseline", "rate"), ("distill", "rate"), ("random_frozen", "rate"),
+        ("joint_labels", "rate"), ("joint_labels", "hint_weight"),
     ]  # fmt: skip
     made = identities(small.folder)
     for row in rows:
-        assert row["values"] == list(selection.GRIDS[row["setting"]]) and len(row["scores"]) == len(row["values"])
-        names = [f"{row['arm']}-{row['setting']}-{value:g}" if value != 1 else row["arm"] for value in row["values"]]
-        used = [made[name].schedule["learning_rate"] if row["setting"] == "rate" else made[name].objective["weight"]
-                for name in names]  # fmt: skip
-        base = small.profile.student.learning_rate if row["setting"] == "rate" else 1.0
-        assert used == pytest.approx([base * value for value in row["values"]])
+        assert set(selection.GRIDS[row["setting"]]) <= set(row["values"]) and row["values"] == sorted(row["values"])
+        assert len(row["scores"]) == len(row["values"])
+        base = small.profile.student.learning_rate if row["setting"] == "rate" else 1.0  # of stage one the same
+        for value, score in zip(row["values"], row["scores"], strict=True):
+            if score:  # it did not diverge
+                own = getattr(EXTENDED.arm(row["arm"]).recipe, row["setting"])
+                name = row["arm"] if value == own else f"{row['arm']}-{row['setting']}-{value:g}"
+                rate, weight = made[name].schedule["learning_rate"], made[name].objective.get("weight")
+                assert (rate if row["setting"] == "rate" else weight) == pytest.approx(base * value)
     assert made["random_frozen-rate-2"].start == made["random_frozen"].start, "from the stage one of its recipe"
+
+
+@pytest.mark.parametrize(
+    ("setting", "best", "tried"),
+    [("rate", 1.0, [0.5, 1, 2]), ("rate", 4.0, [0.5, 1, 2, 4, 8]), ("rate", 0.25, [0.125, 0.25, 0.5, 1, 2]),
+     ("hint_weight", 64.0, [0.25, 1, 4, 16, 64, 256])],
+)  # fmt: skip
+def test_a_grid_grows_until_its_best_value_is_inside(small, monkeypatch, setting, best, tried):
+    def score(arm, change, settings, seed, data):
+        (value,) = settings.values()
+        return 50 - abs(math.log2(value / best))
+
+    monkeypatch.setattr(selection, "train", score)
+    row = next(row for row in selection.try_grids(small.data, []) if row["setting"] == setting)
+    assert row["values"] == tried and row["scores"] == [round(score("", "", {setting: x}, 0, None), 2) for x in tried]
+
+
+def test_a_grid_without_a_best_value_stays_as_it_is(small, monkeypatch):
+    monkeypatch.setattr(selection, "train", lambda *_: 10.0)
+    assert all(row["values"] == list(selection.GRIDS[row["setting"]]) for row in selection.try_grids(small.data, []))
 
 
 def test_what_the_file_has_is_not_tried_again_unless_its_recipe_changed(small, monkeypatch, capsys):

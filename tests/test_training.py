@@ -15,7 +15,7 @@ from kdlib.storage import files, weights
 from kdlib.storage.files import digest
 from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import STUDY
-from kdlib.training import TrainingError, fit
+from kdlib.training import DivergedError, TrainingError, fit
 
 
 def test_fit_is_the_plain_loop(small_data, small_profile, replicate):
@@ -302,7 +302,7 @@ def test_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(small_data,
         return values, logits
 
     monkeypatch.setattr(Classify, "losses", broken)
-    with pytest.raises(TrainingError, match=r"not finite at step 2 of epoch 2 \(learning rate 0\.0\d+\)") as error:
+    with pytest.raises(DivergedError, match=r"not finite at step 2 of epoch 2 \(learning rate 0\.0\d+\)") as error:
         fit(Classify(model), small_data, small_profile.student, run)
     assert str(run.checkpoints / "epoch0001.safetensors") in str(error.value)
     assert not run.record_path.exists() and not run.weights_path.exists()
