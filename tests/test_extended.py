@@ -17,7 +17,7 @@ from kdlib.report import (
     tables,
 )
 from kdlib.report.inference import signed
-from kdlib.storage import files, runs
+from kdlib.storage import runs
 from kdlib.storage.runs import Results
 from kdlib.study import EXTENDED, GUIDANCE, STUDY
 
@@ -70,34 +70,6 @@ def test_a_way_of_which_an_arm_is_missing_is_left_out():
         and len(extended_tables.guided(made)) == len(GUIDANCE) - 1
     )
     extended_plots.guided(made, GUIDANCE).draw_without_rendering()
-
-
-def test_the_grids_say_what_each_arm_chose_from_and_what_it_has(project):
-    assert extended_tables.grids("07_regressor").empty
-    rows = [
-        {"arm": "hint_random", "setting": "rate", "values": [0.5, 1.0, 2.0], "scores": [70.0, 71.5, 69.0]},
-        {"arm": "joint_labels", "setting": "hint_weight", "values": [0.3, 1.0], "scores": [80.0, 81.0]},
-    ]
-    files.write_json(project / "results" / "selection.json", {"trials": [], "grids": rows})
-    row = extended_tables.grids("07_regressor").loc[("stage one, S, random matrix", "rate")]
-    rate = EXTENDED.arm("hint_random").recipe.rate
-    assert row.to_dict() == {"has": f"{rate:g}", "0.5": "70.00", "1": "71.50", "2": "69.00"}
-    assert len(extended_tables.grids("09_one_stage")) == 1 and extended_tables.grids("08_freezing").empty
-
-
-def test_the_bodies_are_compared_by_what_was_held_out(project):
-    assert extended_tables.bodies().empty
-    trials = [
-        {"training": "baseline", "change": change, "scores": [score]} for change, score in (("", 84.5), ("x", 1.0))
-    ]
-    grids = [{"arm": "wide_baseline", "setting": "rate", "values": [0.5, 1.0, 2.0], "scores": [80.0, 84.0, 81.0]}]
-    files.write_json(project / "results" / "selection.json", {"trials": trials})
-    assert extended_tables.bodies().empty and extended_tables.grids("07_regressor").empty, "no grid was tried yet"
-    files.write_json(project / "results" / "selection.json", {"trials": trials, "grids": grids})
-    rate = EXTENDED.arm("wide_baseline").recipe.rate
-    wide = dict(zip(grids[0]["values"], grids[0]["scores"], strict=True))[rate]
-    assert extended_tables.bodies()["baseline"].tolist() == ["84.50", f"{wide:.2f}", signed(wide - 84.5)]
-    assert extended_tables.bodies().columns.tolist() == ["baseline"]
 
 
 def test_primary_contrasts_of_the_matrix_are_corrected_for_their_own_number():

@@ -12,7 +12,7 @@ ORDER = [
     "storage.checkpoints", "storage.logits", "storage.runs",
     "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress",
     "similarity", "calibration", "training", "arms", "selection",
-    "report.measures", "report.inference", "report.tables", "report.extended_tables",
+    "report.measures", "report.inference", "report.tables", "report.extended_tables", "report.held_out",
     "report.figure", "report.run_plots", "report.study_plots",
     "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.export", "report.execute",
     "report.__main__",

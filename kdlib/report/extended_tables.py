@@ -6,10 +6,10 @@ from kdlib.design import Contrast
 from kdlib.models import GUIDED_STAGE
 from kdlib.report import inference, measures
 from kdlib.report.inference import signed
-from kdlib.report.tables import interval_text, tried
+from kdlib.report.tables import interval_text
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
-from kdlib.study import EXTENDED, GUIDANCE
+from kdlib.study import GUIDANCE
 
 
 def guided(results: Results) -> pd.DataFrame:
@@ -41,36 +41,3 @@ def guided(results: Results) -> pd.DataFrame:
 def _similarity(record: Record) -> float:
     """Linear CKA of a student's guided layer with the hint."""
     return record.similarity[GUIDED_STAGE - 1]
-
-
-def bodies() -> pd.DataFrame:
-    """Held-out accuracy (%) of both students without any hint, and how S′ differs from S: the note's third condition.
-
-    Empty where the project's folder has no such results. Raises ``StorageError`` if they are damaged.
-    """
-    found = tried()
-    of_s = {row["training"]: row["scores"][0] for row in found.get("trials", []) if not row["change"]}
-    of_wide = {row["arm"]: dict(zip(row["values"], row["scores"], strict=True)) for row in found.get("grids", [])}
-    columns = {}
-    for name in ("baseline", "distill"):
-        wide = EXTENDED.arm(f"wide_{name}")
-        if name in of_s and wide.name in of_wide:
-            pair = [of_s[name], of_wide[wide.name][wide.recipe.rate]]
-            columns[EXTENDED.arm(name).title] = [f"{value:.2f}" for value in pair] + [signed(pair[1] - pair[0])]
-    return pd.DataFrame(columns, index=["S", "S′", "difference (points)"] if columns else [])
-
-
-def grids(notebook: str) -> pd.DataFrame:
-    """The held-out score (%) of each value that an arm of a notebook could have, and the value that it has.
-
-    Scores are accuracies, of stage one R². Empty where the project's folder has no such results. Raises
-    ``StorageError`` if they are damaged.
-    """
-    arms = {arm.name: arm for arm in EXTENDED.arms if arm.notebook == notebook}
-    rows = {}
-    for row in tried().get("grids", []):
-        if row["arm"] in arms:
-            arm = arms[row["arm"]]
-            scores = {f"{value:g}": f"{score:.2f}" for value, score in zip(row["values"], row["scores"], strict=True)}
-            rows[arm.title, row["setting"]] = {"has": f"{getattr(arm.recipe, row['setting']):g}"} | scores
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("")

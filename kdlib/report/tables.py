@@ -4,7 +4,6 @@ An arm that was not run is named and left empty; contrasts and conclusions about
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,8 @@ import pandas as pd
 from kdlib.design import GAP, Arm, Contrast
 from kdlib.report import inference, measures
 from kdlib.report.inference import Estimate, signed
-from kdlib.storage import files
 from kdlib.storage.records import Record
-from kdlib.storage.runs import Replicate, Results, load_variants, root
+from kdlib.storage.runs import Replicate, Results, load_variants
 
 # Rows of the summary table: decimals and unit.
 ROWS = {
@@ -212,24 +210,6 @@ def variants(replicate: Replicate) -> pd.DataFrame:
     """Runs in which a reader changed a setting, with their test accuracy."""
     rows = [(record.run, measures.accuracy(record)) for record in load_variants(replicate)]
     return pd.DataFrame(rows, columns=["run", "test accuracy (%)"])
-
-
-def tried() -> dict[str, Any]:
-    """What `kdlib.selection` has tried, empty if nothing. Raises ``StorageError`` if it is damaged."""
-    path = root() / "results" / "selection.json"
-    return files.read_json(path) if path.exists() else {}
-
-
-def selection() -> pd.DataFrame:
-    """The trials by which the settings were chosen (`kdlib.selection`): scores in percent, and what each change moved.
-
-    Empty where the project's folder has no such results. Raises ``StorageError`` if they are damaged.
-    """
-    rows = tried().get("trials", [])
-    table = pd.DataFrame(rows, columns=["training", "change", "scores", "moved"])
-    table["change"] = table["change"].replace("", "the recipe")
-    table["scores"] = [", ".join(f"{score:.2f}" for score in scores) for scores in table["scores"]]
-    return table.set_index(["training", "change"])
 
 
 def beside(own: Results, committed: Results) -> pd.DataFrame:
