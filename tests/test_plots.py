@@ -16,7 +16,8 @@ from PIL import Image
 
 from kdlib.report import figure, inference, measures, run_plots, study_plots
 from kdlib.report.figure import SPLITS, STYLES
-from kdlib.storage.runs import Results
+from kdlib.storage import files
+from kdlib.storage.runs import Replicate, Results
 from kdlib.study import STUDY
 
 SEEDS = results(3, epochs=8, images=200)
@@ -31,7 +32,7 @@ OF_A_RUN = {
     "four_plots": lambda runs: run_plots.four_plots(runs["teacher"]),
     "losses_by_epoch": lambda runs: run_plots.losses_by_epoch(runs["distill"]),
     "losses_by_step": lambda runs: run_plots.losses_by_step(runs["distill"]),
-    "hint": lambda runs: run_plots.hint(runs["hint"]),
+    "explained": lambda runs: run_plots.explained(runs["hint"], [0.2, 0.9, 0.5]),
     "six_plots": lambda runs: run_plots.six_plots(runs["hint"], runs["exp1"]),
     "per_class": lambda runs: run_plots.per_class(runs["exp2"]),
 }
@@ -189,25 +190,24 @@ def test_losses_by_step_show_each_step_and_a_running_mean():
         assert len(mean[1]) == len(steps[1])
 
 
-def test_hint_shows_losses_and_explained_variance():
+def test_stage_one_is_shown_by_what_it_explains_over_the_epochs_and_by_channel():
     made = RUNS["hint"]
-    by_step, by_epoch, variance = picture("hint").axes
-    assert curves(by_step)["each step"].tolist() == made.steps["total"]
-    assert curves(by_epoch)["validation"].tolist() == made.test["total"]
-    assert curves(variance)["training"].tolist() == measures.explained(made, "train")
-    assert curves(variance)["validation"].tolist() == measures.explained(made, "test")
-    assert [0, 0] in [list(line.get_ydata()) for line in variance.lines]
+    over_epochs, by_channel = picture("explained").axes
+    assert curves(over_epochs)["training"].tolist() == measures.explained(made, "train")
+    assert curves(over_epochs)["validation"].tolist() == measures.explained(made, "test")
+    assert [0, 0] in [list(line.get_ydata()) for line in over_epochs.lines]
+    assert by_channel.lines[0].get_ydata().tolist() == [0.9, 0.5, 0.2]
 
 
-@pytest.mark.parametrize("draw", [run_plots.hint, lambda made: run_plots.six_plots(made, RUNS["exp1"])])
+@pytest.mark.parametrize("draw", [run_plots.explained, lambda made, _: run_plots.six_plots(made, RUNS["exp1"])])
 def test_a_stage_one_that_explains_almost_nothing_is_marked(draw):
     for r2, words, colour in ((0.05, "almost nothing", figure.RED), (0.5, "at the end", "#000000")):
-        (title,) = [axes.title for axes in draw(record("hint", r2=r2)).axes if "R² =" in axes.get_title()]
+        (title,) = [axes.title for axes in draw(record("hint", r2=r2), [r2]).axes if "R² =" in axes.get_title()]
         assert words in title.get_text() and to_hex(title.get_color()).upper() == colour
 
 
 def test_a_stage_one_worse_than_the_mean_stays_in_the_frame():
-    *_, variance = run_plots.hint(record("hint", r2=-0.4)).axes
+    variance, _ = run_plots.explained(record("hint", r2=-0.4), [-0.4]).axes
     assert variance.get_ylim()[0] < -0.4
 
 
@@ -264,6 +264,19 @@ def test_reliability_leaves_out_empty_bins_and_names_the_error():
     shown = curves(above)["student (exp. 1): expected calibration error 20.00 points"]
     assert shown == pytest.approx([100, 80])
     assert any(list(line.get_ydata()) == [25, 75] for line in below.lines)
+
+
+def test_minutes_of_a_student_with_a_stage_one_begin_when_that_has_ended(project):
+    replicate = Replicate(STUDY.profile("full"), 0)
+    for name, seconds in {"baseline": 60.0, "hint": 30.0, "exp2": 60.0}.items():
+        files.write_json(replicate.run(name).timing_path, {"train_seconds": [seconds] * 8})
+    (axes,) = study_plots.accuracy_over_minutes(SEEDS, replicate).axes
+    lines = {line.get_color(): line for line in axes.lines}
+    assert set(lines) == {COLOURS["baseline"], COLOURS["exp2"]}, "of the others there is no timing"
+    assert lines[COLOURS["baseline"]].get_xdata().tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert lines[COLOURS["exp2"]].get_xdata().tolist() == [5, 6, 7, 8, 9, 10, 11, 12]
+    assert lines[COLOURS["exp2"]].get_ydata().tolist() == RUNS["exp2"].test["accuracy"]
+    assert legend(axes)[-1] == f"student (exp. 2): {measures.accuracy(RUNS['exp2']):.2f} % in 12.0 min"
 
 
 def test_pictures_of_one_seed_show_that_seed():

@@ -225,5 +225,5 @@ def update(text: str, new: str) -> str:
 def training_seconds(results: Results) -> float:
     """How long a published seed trained, in the mean; tests between the epochs included."""
     profile = STUDY.profile(PUBLISHED)
-    paths = [Replicate(profile, seed).run(arm).timing_path for seed, arms in results.by_seed.items() for arm in arms]
-    return sum(sum(files.read_json(path)["seconds"]) for path in paths) / len(results.by_seed)
+    done = [Replicate(profile, seed).run(arm) for seed, arms in results.by_seed.items() for arm in arms]
+    return sum(sum(run.timing()["seconds"]) for run in done) / len(results.by_seed)

@@ -4,7 +4,8 @@ A model has the same colour in every picture, that of its arm in `study`.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,16 +61,19 @@ def losses_by_step(record: Record) -> Figure:
     return _three_losses(record, "losses at each training step", _by_step)
 
 
-def hint(record: Record) -> Figure:
-    """Stage one: hint loss per step and per epoch, and the explained variance R² per epoch."""
-    picture, (*losses, variance) = _new(record, "learning to predict the teacher's hint", 1, 3, 3.8)
-    _hint_losses(losses, record)
+def explained(record: Record, channels: Sequence[float]) -> Figure:
+    """What stage one explains of the hint: R² after each epoch, and at the end of each of the hint's ``channels``."""
+    picture, (over_epochs, by_channel) = _new(record, "the explained share of the hint", 1, 2, 3.8, sharey=True)
     for split in SPLITS:
-        _curve(variance, record, split, measures.explained(record, split))
-    variance.axhline(0, color=figure.GREY, linewidth=1)
-    variance.set(ylabel="R²", ylim=(min(-0.05, variance.get_ylim()[0]), 1))
-    variance.legend()
-    _title_with_r2(variance, "explained variance", record)
+        _curve(over_epochs, record, split, measures.explained(record, split))
+    over_epochs.set(ylabel="R²")
+    over_epochs.legend()
+    _title_with_r2(over_epochs, "all channels", record)
+    by_channel.plot(range(1, len(channels) + 1), sorted(channels, reverse=True), ".-", color=_colour(record))
+    by_channel.set(title="each channel of the hint, at the end", ylabel="R²", xlabel="channels, the best first")
+    for panel in (over_epochs, by_channel):
+        panel.axhline(0, color=figure.GREY, linewidth=1)
+    over_epochs.set_ylim(min(-0.05, over_epochs.get_ylim()[0]), 1)
     return picture
 
 
@@ -101,10 +105,10 @@ def per_class(record: Record) -> Figure:
 # Parts of pictures
 
 
-def _new(record: Record, title: str, *layout: float) -> tuple[Figure, np.ndarray]:
+def _new(record: Record, title: str, *layout: float, **options: Any) -> tuple[Figure, np.ndarray]:
     title = f"{display_name(record).capitalize()}: {title}"
     details = f"profile {record.profile}, seed {record.identity.seed}"
-    return figure.new(title, record.identity.data["name"], details, *layout)
+    return figure.new(title, record.identity.data["name"], details, *layout, **options)
 
 
 def _colour(record: Record) -> str:

@@ -18,7 +18,7 @@ from kdlib.report import figure, inference, measures, tables
 from kdlib.report.figure import BAND, GREY, MANY, SPLITS, STYLES
 from kdlib.report.inference import Estimate, signed
 from kdlib.report.run_plots import ACCURACY
-from kdlib.storage.runs import Results
+from kdlib.storage.runs import Replicate, Results
 
 _ERRORS = "share of the true class (%)"
 
@@ -156,6 +156,26 @@ def reliability(results: Results, seed: int) -> Figure:
     above.set(ylabel="correct predictions (%)", title="below the diagonal: more confident than right")
     below.set(xlabel="confidence, mean of a bin (%)", ylabel="images (%)", yscale="log")
     above.legend()
+    return picture
+
+
+def accuracy_over_minutes(results: Results, replicate: Replicate) -> Figure:
+    """Test accuracy of each model of a replicate against the minutes that it was trained for.
+
+    Students with a stage one begin when that has ended; what the teacher took is not added. Models whose timing is not
+    kept are left out.
+    """
+    picture, axes = new(results.only(replicate.seed), "Accuracy against the time of training", height=5)
+    for arm, record in tables.models_of(results, replicate.seed).items():
+        before = [need for need in arm.needs if results.study.arm(need).stage == "stage one"]
+        seconds = [replicate.run(name).timing().get("train_seconds", []) for name in (*before, arm.name)]
+        if all(seconds):
+            minutes = (sum(map(sum, seconds[:-1])) + np.cumsum(seconds[-1])) / 60
+            tested = minutes[np.array(record.epochs("test")) - 1]
+            label = f"{arm.title}: {measures.accuracy(record):.2f} % in {minutes[-1]:.1f} min"
+            axes.plot(tested, record.test["accuracy"], ".-", color=arm.colour, label=label)
+    axes.set(xlabel="minutes of training, tests aside", ylabel=f"validation {ACCURACY}", xlim=(0, None))
+    axes.legend(loc="lower right")
     return picture
 
 

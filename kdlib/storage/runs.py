@@ -137,6 +137,10 @@ class Run:
             what = f"profile {self.replicate.profile.name}, seed {self.replicate.seed}"
             raise NotTrained(f"There is no trained {self.name} ({what}): run {self.arm.notebook} first.") from None
 
+    def timing(self) -> dict[str, list[float]]:
+        """By epoch: "train_seconds", "seconds" with its test, and "images_per_second"; empty if they are not kept."""
+        return files.read_json(self.timing_path) if self.timing_path.exists() else {}
+
     def save_weights(self, modules: Modules) -> dict[str, str]:
         """Store ``modules`` in float16 (see `weights.round_weights`); return their digests. Raises ``StorageError``."""
         files.write_tensors(self.weights_path, weights.half_state(modules), {"run": self.name})

@@ -1,0 +1,237 @@
+"""Pictures of what the networks see: test images, their probabilities, and the maps of hidden layers.
+
+Which images are shown follows from a rule that the docstring names; none is chosen by eye.
+"""
+
+from collections import Counter
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from kdlib.datasets import Data
+from kdlib.models import ConvNet
+from kdlib.regressors import Regressor
+from kdlib.report import figure, tables
+from kdlib.report.figure import GREY
+from kdlib.report.study_plots import new
+from kdlib.storage.runs import Results
+from kdlib.study import STUDY
+
+TELLING = 0.7  # a probability of the right class that leaves some for the others
+EXTREME = 3  # standard deviations at which the colours of maps end
+COUNT = 1000  # test images on which the share explained of each channel is computed
+
+
+def dark_knowledge(data: Data, teacher: ConvNet, student: ConvNet, temperature: float, count: int = 6) -> Figure:
+    """The probabilities of the teacher at T = 1 and at ``temperature``, and the student's, for some test images.
+
+    Of each class the one which the teacher classifies correctly with a probability closest to 70 %, of the first
+    ``count`` classes that have one.
+    """
+    logits = {"teacher": _logits(teacher, data), "student": _logits(student, data)}  # (M, classes)
+    right, labels = logits["teacher"].softmax(1), data.test_labels.cpu()
+    distance = (right.gather(1, labels[:, None])[:, 0] - TELLING).abs()
+    distance[right.argmax(1) != labels] = torch.inf
+    nearest = [int(torch.where(labels == number, distance, torch.inf).argmin()) for number in range(len(data.classes))]
+    chosen = [index for index in nearest if distance[index] < torch.inf][:count]
+    kinds = {
+        "teacher, T = 1": ("teacher", 1.0, STUDY.arm("teacher").colour),
+        f"teacher, T = {temperature:g}": ("teacher", temperature, GREY),
+        "student, T = 1": ("student", 1.0, STUDY.arm("distill").colour),
+    }
+    columns = 3
+    rows = max(1, -(-len(chosen) // columns))
+    title = "Dark knowledge: the probabilities of the wrong classes"
+    heights = [1, 2] * rows  # images, and below them their probabilities
+    picture, axes = figure.new(
+        title, data.name, "", 2 * rows, columns, 4.4 * rows + 0.6, squeeze=False, height_ratios=heights
+    )
+    places = np.arange(len(data.classes))
+    above, below = axes[::2], axes[1::2]
+    for image, panel, index in zip(above.flat, below.flat, chosen, strict=False):
+        _image(image, data, index)
+        image.set_title(f"true class: {data.classes[labels[index]]}")
+        for number, (label, (network, divisor, colour)) in enumerate(kinds.items()):
+            values = 100 * (logits[network][index] / divisor).softmax(0).numpy()
+            panel.barh(places + (number - 1) * 0.27, values, 0.25, color=colour, label=label)
+        panel.set(xlim=(0, 100), xlabel="probability (%)", ylim=(len(places) - 0.5, -0.5))
+        panel.set_yticks(places, data.classes)
+        panel.grid(False, axis="y")
+    for panel in [*above.flat[len(chosen) :], *below.flat[len(chosen) :]]:
+        panel.set_axis_off()
+    if chosen:
+        below[0, 0].legend(loc="center right")
+    return picture
+
+
+def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regressor, count: int = 3) -> Figure:
+    """The hint, what the regressor predicts from the guided layer, and their difference, in three channels.
+
+    They are the channels with the highest, the median and the lowest R²; the images are the first test image of each of
+    the first ``count`` classes.
+    """
+    explained = explained_channels(data, teacher, student, regressor)
+    order = explained.argsort(descending=True)
+    channels = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    images = [int((data.test_labels == number).nonzero()[0]) for number in range(count)]
+    target, predicted = _hints(data.normalise(data.test_images[images]), teacher, student, regressor)  # (B, C, H, W)
+    kinds = {"hint": target, "prediction": predicted, "difference": predicted - target}
+    title = "Stage one: the hint, and what the student predicts of it"
+    columns = 1 + len(channels) * len(kinds)
+    picture, axes = figure.new(title, data.name, f"{COUNT:,} test images for R²", count, columns, 0.75 * count + 1.7)
+    for row, index in zip(axes, images, strict=True):
+        _image(row[0], data, index)
+        row[0].set_ylabel(data.classes[data.test_labels[index]])
+    for group, (name, channel) in enumerate(channels.items()):
+        for place, (kind, maps) in enumerate(kinds.items()):
+            column = axes[:, 1 + group * len(kinds) + place]
+            for panel, values in zip(column, maps[:, channel], strict=True):
+                colours = _map(panel, values, EXTREME)
+            above = f"{name}: channel {channel + 1}\nR² = {explained[channel]:.2f}\n" if place == 1 else ""
+            column[0].set_title(above + kind, fontsize="medium")
+    picture.colorbar(colours, ax=axes, label="standard deviations of the channel", fraction=0.02)
+    return picture
+
+
+def explained_channels(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regressor) -> Tensor:
+    """R² of each channel of the target, on the first 1,000 test images: (C,)."""
+    parts = [
+        _hints(data.normalise(images), teacher, student, regressor) for images in data.test_images[:COUNT].split(250)
+    ]
+    target, predicted = (torch.cat(part) for part in zip(*parts, strict=True))
+    return 1 - (predicted - target).square().mean((0, 2, 3)) / target.square().mean((0, 2, 3))
+
+
+def fine_tuned(data: Data, before: ConvNet, after: ConvNet, stage: int, count: int = 2) -> Figure:
+    """The first filters, and maps of the guided layer at the end of ``stage``, before and after fine-tuning.
+
+    Each filter, and each map, has the same scale before and after. The images are the first test image of each of the
+    first ``count`` classes; the channels are the first ones.
+    """
+    times = {"after stage one": before, "after stage two": after}
+    filters = [model.stages[0][0].weight.detach().cpu() for model in times.values()]  # (C, 3, 3, 3)
+    columns = len(filters[0])
+    title = "What fine-tuning changes: the first filters and maps of the guided layer"
+    rows = 2 + 2 * count
+    picture, axes = figure.new(title, data.name, "", rows, columns, 0.48 * rows + 1.2)
+    scale = torch.stack(filters).abs().amax((0, 2, 3, 4))  # (C,)
+    for row, values, time in zip(axes, filters, times, strict=False):
+        for panel, weights, largest in zip(row, values, scale, strict=True):
+            _show(panel, (weights / (2 * largest) + 0.5).permute(1, 2, 0))
+        row[0].set_ylabel(f"filters\n{time}", rotation=0, ha="right", va="center")
+    for number in range(count):
+        index = int((data.test_labels == number).nonzero()[0])
+        pair = axes[2 + 2 * number :][:2]
+        with torch.inference_mode():
+            image = data.normalise(data.test_images[index : index + 1])
+            maps = [model.eval().features(image, through=stage)[0].cpu() for model in times.values()]  # (C, H, W)
+        scale = torch.stack(maps).abs().amax((0, 2, 3))
+        for row, values, time in zip(pair, maps, times, strict=True):
+            _image(row[0], data, index)
+            for panel, channel, largest in zip(row[1:], values, scale, strict=False):
+                _map(panel, channel / largest, 1)
+            row[0].set_ylabel(f"{data.classes[number]},\n{time}", rotation=0, ha="right", va="center")
+    return picture
+
+
+# Of the test images, by what the records say
+
+
+def won_and_lost(data: Data, results: Results, seed: int, first: str, second: str, count: int = 10) -> Figure:
+    """The first test images that one arm classifies correctly and another does not, and the reverse.
+
+    Nothing is shown if one of them was not run. Raises ``ValueError`` if the records are of other test images.
+    """
+    pair = [(arm, record) for arm, record in tables.models_of(results, seed).items() if arm.name in (first, second)]
+    pair.sort(key=lambda found: found[0].name == second)
+    rows = []
+    for (winner, one), (loser, other) in (pair, pair[::-1]) if len(pair) == 2 else ():
+        _check(data, one.labels)
+        found = [
+            index
+            for index, (label, won, lost) in enumerate(zip(one.labels, one.predictions, other.predictions, strict=True))
+            if won == label != lost
+        ]
+        told = {index: f"{one.names[one.labels[index]]}\nnot {one.names[other.predictions[index]]}" for index in found}
+        rows.append((f"right by {winner.title}, wrong by {loser.title}: {len(found):,} images", told))
+    return _sheets(data, results.only(seed), "Images won and lost", rows, count)
+
+
+def shared_errors(data: Data, results: Results, seed: int, count: int = 10) -> Figure:
+    """The first test images of the two errors that all models share most often: one class taken for another.
+
+    Raises ``ValueError`` if the records are of other test images.
+    """
+    records = list(tables.models_of(results, seed).values())
+    _check(data, records[0].labels)
+    names, labels = records[0].names, np.array(records[0].labels)  # (M,)
+    first, *others = np.array([record.predictions for record in records])
+    wrong = np.all([first == other for other in others], axis=0) & (first != labels)
+    rows = []
+    for (true, predicted), number in Counter(zip(labels[wrong], first[wrong], strict=True)).most_common(2):
+        shown = np.flatnonzero(wrong & (labels == true) & (first == predicted))
+        heading = f"{names[true]}, taken for {names[predicted]} by all {len(records)}: {number} images"
+        rows.append((heading, dict.fromkeys(shown.tolist(), "")))
+    title = f"Errors that all models share: {wrong.sum():,} images"
+    return _sheets(data, results.only(seed), title, rows, count)
+
+
+def _sheets(data: Data, results: Results, title: str, rows: list[tuple[str, dict[int, str]]], count: int) -> Figure:
+    """Rows of test images, each with a heading; below an image what is told of it."""
+    picture, axes = new(results, title, max(1, len(rows)), count, 1.5 * max(1, len(rows)) + 0.8, squeeze=False)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for row, (heading, told) in zip(axes, rows, strict=False):
+        # Not part of the layout, which would make the first column as wide as the heading.
+        row[0].text(0, 1.1, heading, transform=row[0].transAxes, fontsize="large").set_in_layout(False)
+        for panel, (index, text) in zip(row, told.items(), strict=False):
+            panel.set_axis_on()
+            _image(panel, data, index)
+            panel.set_xlabel(text, fontsize="small")
+    return picture
+
+
+# Parts of pictures
+
+
+def _logits(model: ConvNet, data: Data) -> Tensor:
+    """Of all test images: (M, classes), on the CPU."""
+    with torch.inference_mode():
+        return torch.cat([model.eval()(images).cpu() for images, _ in data.test_batches()])
+
+
+def _hints(images: Tensor, teacher: ConvNet, student: ConvNet, regressor: Regressor) -> tuple[Tensor, Tensor]:
+    """The regressor's target and its prediction for normalised images, on the CPU: (B, C, H, W) each."""
+    with torch.inference_mode():
+        target = regressor.target(teacher.eval().features(images, through=regressor.stage))
+        predicted = regressor.eval()(student.eval().features(images, through=regressor.stage))
+    return target.cpu(), predicted.cpu()
+
+
+def _check(data: Data, labels: list[int]) -> None:
+    if labels != data.test_labels.tolist():
+        raise ValueError(f"The records are not of the test images of {data.name}: load the data of their profile.")
+
+
+def _show(axes: Axes, pixels: Tensor) -> None:
+    axes.imshow(pixels.cpu().numpy(), interpolation="nearest")
+    _bare(axes)
+
+
+def _image(axes: Axes, data: Data, index: int) -> None:
+    _show(axes, data.test_images[index])
+
+
+def _map(axes: Axes, values: Tensor, extreme: float) -> AxesImage:
+    colours = axes.imshow(values.numpy(), cmap="PuOr", vmin=-extreme, vmax=extreme, interpolation="nearest")
+    _bare(axes)
+    return colours
+
+
+def _bare(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    axes.grid(False)
