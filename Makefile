@@ -1,6 +1,7 @@
 # make report   run the six notebooks        PROFILE=smoke|quick|full (default quick)  SEEDS=n (default 1)  CORES=n
 #               EXTRA=1: and the three beyond the note
 # make test     everything that CI checks
+# make book     the published notebooks as a book for the browser
 # make lab      JupyterLab on the notebooks
 # make bench    how fast training is, beside other ways to do it, and minutes to an accuracy
 # make export   a trained network as ONNX    ARM=distill|baseline|… (default distill)  PROFILE=… (default published)
@@ -21,17 +22,20 @@ ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 
-.PHONY: report test lab bench export publish lock
+.PHONY: report test book lab bench export publish lock
 .DELETE_ON_ERROR:
 
 report: $(READY)
 	@$(BIN)/python -m kdlib.report report $(MAKEOVERRIDES)
 
-test: $(READY) $(VENV)/export
+test: $(READY) $(VENV)/extra
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --dist worksteal tests
 	KDLIB_PROFILE=smoke $(BIN)/python -m pytest --nbval-lax notebooks/
+
+book: $(READY)
+	@$(BIN)/python -m kdlib.report book
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
@@ -40,7 +44,7 @@ bench: $(READY) benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/accuracy.py
 
-export: $(VENV)/export
+export: $(VENV)/extra
 	$(BIN)/python -m kdlib.report export $(or $(ARM),distill) $(PROFILE)
 
 publish: $(READY)
@@ -61,14 +65,14 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	  --requirements requirements.txt --constraints requirements.lock
 	@touch $@
 
-# Beside the rest, because only `make export` and the test of what it writes need it.
-$(VENV)/export: $(READY) requirements-export.txt
+# Apart from the rest, which every reader sets up.
+$(VENV)/extra: $(READY) requirements-extra.txt
 	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@"$(UV)" pip install --quiet --python $(BIN)/python --requirements requirements-export.txt \
+	@"$(UV)" pip install --quiet --python $(BIN)/python --requirements requirements-extra.txt \
 	  --constraints requirements.lock
 	@touch $@
 
 lock: $(READY)
 	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	"$(UV)" pip compile --quiet --universal --python-version 3.11 --no-emit-package kdlib --no-annotate \
-	  --custom-compile-command "make lock" --upgrade --output-file requirements.lock requirements.txt requirements-export.txt
+	  --custom-compile-command "make lock" --upgrade --output-file requirements.lock requirements.txt requirements-extra.txt

@@ -82,13 +82,13 @@ wildcard_constraints:
 localrules:
     report,
     data,
-    html,
+    book,
 
 
 # The messages are for a cluster, where what a notebook prints goes to its job's log.
 rule report:
     input:
-        [path.replace(".ipynb", ".html") for path in [*REPLICATES, COMPARED]],
+        f"{BUILD}/html/index.html",
     message:
         "the report is complete"
 
@@ -141,12 +141,16 @@ rule analysis:
         RUN
 
 
-rule html:
+rule book:
     input:
-        "{path}.ipynb",
+        REPLICATES,
+        COMPARED,
+        *map(str, Path("book").glob("*")),
+        "kdlib/report/book.py",
+        "kdlib/report/prose.toml",
     output:
-        "{path}.html",
+        f"{BUILD}/html/index.html",
     message:
-        "{output}"
+        "the book"
     shell:
-        f"{PYTHON} -m nbconvert --to html --log-level ERROR {{input:q}}"
+        f"{PYTHON} -m kdlib.report book {PROFILE} > {os.devnull}"

@@ -1,7 +1,7 @@
 """The networks: a wide teacher, and a thin and deeper student.
 
-All are `ConvNet`s of BN-ReLU-conv units in four stages at 32, 16, 8 and 4 pixels. A stage ends with the raw output of a
-convolution: signed, unlike the output of a ReLU, and so a target that a linear regressor can reach.
+Each is a `ConvNet` of BN-ReLU-conv units in four stages at 32, 16, 8 and 4 pixels. A stage ends with the raw output of
+a convolution: signed, unlike the output of a ReLU, and so a target that a linear regressor can reach.
 """
 
 from typing import Any

@@ -16,7 +16,7 @@ from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import STUDY
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="make test sets up requirements-export.txt first")
+onnxruntime = pytest.importorskip("onnxruntime", reason="make test sets up requirements-extra.txt first")
 HOME = Path(__file__).parents[1]
 
 

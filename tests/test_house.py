@@ -14,8 +14,8 @@ ORDER = [
     "similarity", "calibration", "training", "arms", "selection",
     "report.measures", "report.inference", "report.tables", "report.extended_tables", "report.held_out",
     "report.figure", "report.run_plots", "report.study_plots",
-    "report.image_plots", "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.export",
-    "report.execute", "report.__main__",
+    "report.image_plots", "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.book",
+    "report.export", "report.execute", "report.__main__",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def read(name):
     return found
 
 
-PINNED = read("requirements.txt") | read("requirements-export.txt")
+PINNED = read("requirements.txt") | read("requirements-extra.txt")
 LOCK = read("requirements.lock")
 
 

@@ -4,7 +4,8 @@ python -m kdlib.report report [NAME=VALUE …]      run the notebooks: PROFILE, 
 python -m kdlib.report run NOTEBOOK OUTPUT SEEDS EXTRA [name=value …]
                                                   execute one of them with these parameters
 python -m kdlib.report choose PROFILE             have the data at hand
-python -m kdlib.report summary PROFILE            write index.html, print the summary table
+python -m kdlib.report book [PROFILE]             build the book, by default of the published run
+python -m kdlib.report summary PROFILE            print the summary table
 python -m kdlib.report publish [PROFILE]          renew the published run: full takes one's own first
 python -m kdlib.report export [ARM [PROFILE]]     write a trained network as ONNX
 """
@@ -12,7 +13,7 @@ python -m kdlib.report export [ARM [PROFILE]]     write a trained network as ONN
 import sys
 from pathlib import Path
 
-from kdlib.report import execute, export, publish
+from kdlib.report import book, execute, export, publish
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import NotTrained
@@ -28,6 +29,8 @@ def main(action: str = "", *words: str) -> str | None:
         if "seed" in values:
             values["seed"] = int(values["seed"])
         return execute.run(Path(notebook), Path(output), int(seeds), extra == "1", values)
+    if action == "book":
+        return book.build(*words)
     if action == "export":
         return export.export(*words)
     if action in ("choose", "summary", "publish"):

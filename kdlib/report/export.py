@@ -1,6 +1,6 @@
 """A trained network to take away: an ONNX file that classifies images as they are, and a card that describes it.
 
-It needs the packages of requirements-export.txt, and nothing of this project to be used.
+It needs the packages of requirements-extra.txt, and nothing of this project to be used.
 """
 
 import warnings

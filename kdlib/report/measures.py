@@ -89,7 +89,7 @@ def final_explained(record: Record) -> float:
 def calibration_error(record: Record) -> float:
     """Expected calibration error on the test split, in points.
 
-    Σ over confidence bins of (images in the bin / all) · |share correct − mean confidence|: Guo et al.,
+    ``Σ over confidence bins of (images in the bin / all) · |share correct − mean confidence|``: Guo et al.,
     *On Calibration of Modern Neural Networks* (2017), equation 3.
     """
     bins = {name: np.array(values) for name, values in record.calibration.items()}

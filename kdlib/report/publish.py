@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 
 from kdlib import datasets
-from kdlib.design import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE, Study
+from kdlib.design import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE, Profile, Study
 from kdlib.report import cells, prose, tables
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
@@ -45,7 +45,7 @@ def choose(name: str | None) -> str:
 
 
 def summary(profile_name: str, study: Study = STUDY) -> str:
-    """Write ``index.html`` beside the executed notebooks; the closing text of `make report`.
+    """The closing text of `make report`.
 
     It says what this run found, then, set apart, what the published run found, and shows the own accuracies beside the
     committed ones of the same profile. Of the extended study it adds what each notebook beyond the note found.
@@ -55,17 +55,6 @@ def summary(profile_name: str, study: Study = STUDY) -> str:
     table = tables.summary(results)
     notice = cells.DIGITS if profile.dataset == "digits" else ""
     seeds = f"Profile {profile.name}, {len(results.by_seed)} seed(s)"
-    page = prose.fill(
-        "index",
-        "html",
-        profile=profile.name,
-        seeds=seeds,
-        notice=notice,
-        table=table.to_html(),
-        sentences=prose.sentences(ANALYSIS, results),
-        pages=sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/0*.html")),
-    )
-    files.write_bytes(folder / "index.html", page.encode())
     here, note = (table.xs(level, axis=1, level=1).to_string() for level in ("here", "note"))
     parts = [*([notice] if notice else []), f"{seeds}\n{here}", f"The note\n{note}"]
     parts.append(_listed("This run", cells.of_this_run(ANALYSIS, profile, results)))
@@ -81,7 +70,7 @@ def summary(profile_name: str, study: Study = STUDY) -> str:
         except NotTrained:
             parts.append(f"There is no {alias} run to compare with.")
     parts.append(
-        f"Notebooks  {folder.relative_to(home)}/index.html\n"
+        f"Book       {folder.relative_to(home)}/html/index.html\n"
         f"Figures    {folder.relative_to(home)}/figures/\n"
         f"Records    {runs.results_folder(profile.name).relative_to(home)}/"
     )
@@ -168,8 +157,9 @@ def _execute(notebook: str, profile_name: str) -> Path:
 
 def of_readme(language: prose.Language) -> str:
     """What the top of a README shows: the published run, and of a committed quick run what it tells of the matrix."""
-    results = runs.load_all(STUDY.profile(PUBLISHED), including=0)
-    parts = [prose.readme(results, language, training_seconds(results))]
+    profile = STUDY.profile(PUBLISHED)
+    results = runs.load_all(profile, including=0)
+    parts = [prose.readme(results, language, training_seconds(profile, results))]
     with contextlib.suppress(NotTrained):
         told = prose.small_scale(runs.load_all(STUDY.profile(REFERENCE), EXTENDED), language)
         parts += ["\n".join([told[0], "", *told[1:]])] if told else []
@@ -222,8 +212,7 @@ def update(text: str, new: str) -> str:
     return f"{before}{START}\n{new}\n{END}{after}"
 
 
-def training_seconds(results: Results) -> float:
-    """How long a published seed trained, in the mean; tests between the epochs included."""
-    profile = STUDY.profile(PUBLISHED)
+def training_seconds(profile: Profile, results: Results) -> float:
+    """How long a seed of a profile trained, in the mean; tests between the epochs included."""
     done = [Replicate(profile, seed).run(arm) for seed, arms in results.by_seed.items() for arm in arms]
-    return sum(sum(run.timing()["seconds"]) for run in done) / len(results.by_seed)
+    return sum(sum(run.timing().get("seconds", [])) for run in done) / len(results.by_seed)
