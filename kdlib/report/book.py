@@ -78,7 +78,9 @@ def _pages(profile: Profile, results: Results, chapters: list[str]) -> dict[str,
     )
     summary = tables.summary(results)
     models = {
-        title: [(row, *summary.loc[row, title][["note", "here"]]) for row in summary.index]
+        title: [
+            (name, *row) for name, row in summary[title][["note", "here"]].iterrows() if set(row) != {tables.NOTHING}
+        ]
         for title in summary.columns.unique(0)
     }
     conclusions = tables.conclusions(results).reset_index().to_numpy().tolist()
