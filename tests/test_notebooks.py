@@ -129,3 +129,11 @@ def test_an_error_that_is_not_kdlibs_is_shown_in_full(project):
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="1 / 0"):
         nbclient.NotebookClient(notebook, timeout=120).execute()
     assert "ZeroDivisionError" in (project / "build" / "errors.log").read_text("utf-8")
+
+
+def test_an_interruption_is_a_sentence_that_says_what_to_do(project):
+    source = "from kdlib.report import cells\ncells.prepare()\nraise KeyboardInterrupt"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, timeout=120, allow_errors=True).execute()
+    (error,) = notebook.cells[0].outputs
+    assert error.traceback == ["Interrupted. Run the cell again: a training goes on from its last epoch."]

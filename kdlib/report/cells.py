@@ -30,7 +30,7 @@ def prepare() -> None:
         ValueError: papermill was given a parameter that the notebook does not have.
     """
     shell = get_ipython()
-    shell.set_custom_exc((Exception,), _show_error)
+    shell.set_custom_exc((Exception, KeyboardInterrupt), _show_error)
     executed = shell.user_ns["In"]
     known = _assigned(executed, "# Change a line")
     for name in _assigned(executed, "# Parameters"):  # the cell that papermill adds
@@ -50,8 +50,13 @@ def error_log() -> Path:
     return runs.root() / "build" / "errors.log"
 
 
-def _show_error(shell: Any, kind: type, error: Exception, trace: TracebackType, tb_offset: int | None = None) -> None:
+def _show_error(
+    shell: Any, kind: type, error: BaseException, trace: TracebackType, tb_offset: int | None = None
+) -> None:
     """Show an error that kdlib raises as its sentence alone, any other in full; keep the traceback of both."""
+    if kind is KeyboardInterrupt:
+        shell._showtraceback(kind, error, ["Interrupted. Run the cell again: a training goes on from its last epoch."])
+        return
     error_log().parent.mkdir(parents=True, exist_ok=True)
     with error_log().open("a", encoding="utf-8") as file:
         traceback.print_exception(kind, error, trace, file=file)
