@@ -8,6 +8,7 @@ import torch
 
 from kdlib import datasets, models
 from kdlib.design import Schedule
+from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY
 
@@ -30,6 +31,15 @@ def small_data():
     """256 training and 100 test images of real handwritten digits, on the CPU."""
     data = datasets.load("digits", device="cpu", train_images=256)
     return dataclasses.replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])
+
+
+@pytest.fixture(scope="session")
+def cifar10():
+    """CIFAR-10 on the CPU; where it cannot be had, the test is skipped."""
+    try:
+        return datasets.load("cifar10", device="cpu")
+    except DataUnavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

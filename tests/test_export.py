@@ -12,7 +12,6 @@ from kdlib import datasets, models
 from kdlib.design import PUBLISHED
 from kdlib.report import export
 from kdlib.storage import runs
-from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import STUDY
 
@@ -28,41 +27,33 @@ def published(project):
     return Replicate(STUDY.profile(PUBLISHED), 0)
 
 
-@pytest.fixture(scope="module")
-def data():
-    try:
-        return datasets.load("cifar10", device="cpu")
-    except DataUnavailable as error:
-        pytest.skip(str(error))
-
-
-def test_the_exported_student_gives_the_probabilities_that_it_gives_here(published, data, monkeypatch, capfd):
+def test_the_exported_student_gives_the_probabilities_that_it_gives_here(published, cifar10, monkeypatch, capfd):
     path, card = map(Path, export.export("distill").splitlines())
     assert capfd.readouterr() == ("", ""), "no warning of the exporter"
     with torch.no_grad():
-        ours = models.load(published.run("distill"))(data.normalise(data.test_images[:1000])).softmax(1).numpy()
+        ours = models.load(published.run("distill"))(cifar10.normalise(cifar10.test_images[:1000])).softmax(1).numpy()
     session = onnxruntime.InferenceSession(path)
     for count in (1, 1000):
-        (theirs,) = session.run(None, {"images": data.test_images[:count].numpy()})
+        (theirs,) = session.run(None, {"images": cifar10.test_images[:count].numpy()})
         assert theirs.dtype == np.float32 and np.abs(theirs - ours[:count]).max() < 1e-4
         assert (theirs.argmax(1) == ours[:count].argmax(1)).all()
 
     accuracy = published.run("distill").record().test["accuracy"][-1]
     assert f"{accuracy:.2f} % on 10,000 images" in card.read_text("utf-8")
-    _readme_classifies(path.parent, data, monkeypatch)
+    _readme_classifies(path.parent, cifar10, monkeypatch)
 
 
-def _readme_classifies(folder, data, monkeypatch):
+def _readme_classifies(folder, cifar10, monkeypatch):
     """The README's lines name the class of a PNG file."""
     (lines,) = (
         code for code in re.findall(r"```python\n(.*?)```", (HOME / "README.md").read_text("utf-8"), re.DOTALL)
         if "onnxruntime" in code
     )  # fmt: skip
     monkeypatch.chdir(folder)
-    Image.fromarray(data.test_images[0].numpy()).resize((320, 320), Image.Resampling.NEAREST).save("photo.png")
+    Image.fromarray(cifar10.test_images[0].numpy()).resize((320, 320), Image.Resampling.NEAREST).save("photo.png")
     seen = []
     exec(lines, {"print": seen.append})
-    assert seen == ["cat"] == [data.classes[data.test_labels[0]]]
+    assert seen == ["cat"] == [cifar10.classes[cifar10.test_labels[0]]]
 
 
 def test_what_cannot_be_exported_is_refused_with_a_sentence(published, monkeypatch):

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdlib import datasets, models
+from kdlib import models
 from kdlib.design import ANALYSIS, PUBLISHED, REFERENCE
 from kdlib.objectives import Classify, Hint
 from kdlib.regressors import Regressor
 from kdlib.report import cells, measures, prose, publish
 from kdlib.storage import runs
-from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import Replicate
 from kdlib.study import EXTENDED, STUDY
 from kdlib.training import evaluate
@@ -33,31 +32,23 @@ def published(project, monkeypatch):
     return Replicate(STUDY.profile(PUBLISHED), 0)
 
 
-@pytest.fixture(scope="module")
-def data():
-    try:
-        return datasets.load("cifar10", device="cpu")
-    except DataUnavailable as error:
-        pytest.skip(str(error))
-
-
 @pytest.mark.parametrize("name", STUDENTS)
-def test_committed_weights_give_the_published_predictions(published, data, name, monkeypatch):
+def test_committed_weights_give_the_published_predictions(published, cifar10, name, monkeypatch):
     for widths in ("TEACHER_WIDTHS", "STUDENT_WIDTHS"):  # the record names its own
         monkeypatch.setattr(models, widths, ((4,), (4,), (4,), (4,)))
     record = published.run(name).record()
-    found, logits = evaluate(Classify(models.load(published.run(name))), data)
+    found, logits = evaluate(Classify(models.load(published.run(name))), cifar10)
     assert found["accuracy"] == pytest.approx(measures.accuracy(record), abs=0.1)
-    assert record.labels == data.test_labels.tolist()
+    assert record.labels == cifar10.test_labels.tolist()
     assert (logits.argmax(1).numpy() != np.array(record.predictions)).sum() <= MOVED
 
 
-def test_committed_stage_one_explains_what_is_published(published, data):
+def test_committed_stage_one_explains_what_is_published(published, cifar10):
     run = published.run("hint")
     teacher, student = (models.load(published.run(name)) for name in ("teacher", "hint"))
-    regressor = Regressor(student, teacher, data.sample(8))  # its statistics are among the weights
+    regressor = Regressor(student, teacher, cifar10.sample(8))  # its statistics are among the weights
     run.load_weights({"regressor": regressor}, run.record())
-    found, _ = evaluate(Hint(teacher, student, regressor), data)
+    found, _ = evaluate(Hint(teacher, student, regressor), cifar10)
     assert 1 - found["total"] / found["power"] == pytest.approx(measures.final_explained(run.record()), abs=0.002)
 
 
