@@ -8,8 +8,9 @@ and changes that score above it with the first seed, are tried with a second one
 where it gained half a point of accuracy or more, of stage one where R² was highest.
 
 Every arm but the teacher tries the same learning rates, and in a single stage the same weights of the hint loss. Where
-the best value is the lowest or the highest of them, further ones are tried until it is neither. What was adopted
-follows the rule above.
+the best value is the lowest or the highest of them, further ones are tried until it is neither. Where it gains half a
+point or more, a second seed is tried with it and with the recipe's value; it was adopted where the mean gain of both is
+still half a point.
 
 python -m kdlib.selection    train what results/selection.json lacks, add it there and print it
 """
@@ -36,6 +37,7 @@ from kdlib.study import EXTENDED
 from kdlib.training import DivergedError, fit
 
 HELD_OUT = 5_000  # images
+ENOUGH = 0.5  # points that a change has to gain to be adopted
 EPOCHS = 4  # of teacher and students; stage one has half as many
 SGD = {"optimiser": "SGD", "learning_rate": 0.2, "momentum": 0.9, "batch_size": 128, "warmup": 0.2}
 EARLIER_WIDTHS = ((16,), (40, 40, 40), (64, 64, 64, 64), (72, 72, 72))
@@ -174,22 +176,33 @@ def try_changes(data: Data, known: list[Row]) -> Iterator[Row]:
 def try_grids(data: Data, known: list[Row]) -> Iterator[Row]:
     """One row an arm and setting: the score of each value of the grid; stages one first, as others rest on them.
 
+    Where a value scores so much above the recipe's that it would be adopted, "second" has both scores of a second seed.
     Rows of ``known`` grids are taken from there, unless a recipe on which they rest has changed.
     """
     for arm in sorted(EXTENDED.arms, key=lambda arm: arm.stage != "stage one"):
         if arm.stage == "teacher" or arm.recipe.length != 1:  # other lengths have the settings of the standard one
             continue
         names = [name for name in (arm.name, *arm.needs) if EXTENDED.arm(name).stage != "teacher"]
-        recipes = {name: dataclasses.asdict(EXTENDED.arm(name).recipe) for name in names}
         for setting in GRIDS:
-            if not getattr(arm.recipe, setting):
+            own = getattr(arm.recipe, setting)
+            if not own:
                 continue
+            recipes = {name: dataclasses.asdict(EXTENDED.arm(name).recipe) for name in names}
+            del recipes[arm.name][setting]  # the value that it has by now changes no score
             row = {"arm": arm.name, "setting": setting, "recipes": recipes}
             found = next((other for other in known if row == {key: other[key] for key in row}), None)
             if found is None:
                 scores = _scores(arm, setting, data)
-                found = row | {"values": list(scores), "scores": list(scores.values())}
+                found = row | {"values": list(scores), "scores": list(scores.values()), "second": []}
+                best = max(scores, key=scores.__getitem__)
+                if scores[best] - scores[own] >= ENOUGH:
+                    found["second"] = [[value, _score(arm, setting, value, 1, data)] for value in (own, best)]
             yield found
+
+
+def _score(arm: Arm, setting: str, value: float, seed: int, data: Data) -> float:
+    change = "" if value == getattr(arm.recipe, setting) else f"{setting} {value:g}"
+    return round(train(arm.name, change, {setting: value}, seed, data), 2)
 
 
 def _scores(arm: Arm, setting: str, data: Data) -> dict[float, float]:
@@ -197,9 +210,7 @@ def _scores(arm: Arm, setting: str, data: Data) -> dict[float, float]:
     scores: dict[float, float] = {}
     values: tuple[float, ...] = GRIDS[setting]
     while values:
-        for value in values:
-            change = "" if value == getattr(arm.recipe, setting) else f"{setting} {value:g}"
-            scores[value] = round(train(arm.name, change, {setting: value}, 0, data), 2)
+        scores |= {value: _score(arm, setting, value, 0, data) for value in values}
         scores = dict(sorted(scores.items()))
         tried = list(scores)
         best = [value for value in tried if scores[value] == max(scores.values())]

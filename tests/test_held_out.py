@@ -14,8 +14,8 @@ def save(project, **kinds):
     files.write_json(project / "results" / "selection.json", kinds)
 
 
-def rates(arm, scores, values=(0.5, 1.0, 2.0)):
-    return {"arm": arm, "setting": "rate", "values": list(values), "scores": scores}
+def rates(arm, scores, values=(0.5, 1.0, 2.0), second=()):
+    return {"arm": arm, "setting": "rate", "values": list(values), "scores": scores, "second": list(second)}
 
 
 def test_before_anything_is_tried_the_tables_are_empty(project):
@@ -33,16 +33,26 @@ def test_a_trial_is_a_row_with_its_scores_and_what_it_moved(project):
 
 
 def test_the_grids_say_what_each_arm_chose_from_and_what_it_has(project):
-    weights = {"arm": "joint_labels", "setting": "hint_weight", "values": [0.25, 1.0], "scores": [80.0, 81.0]}
+    weights = {
+        "arm": "joint_labels",
+        "setting": "hint_weight",
+        "values": [0.25, 1.0],
+        "scores": [80.0, 81.0],
+        "second": [],
+    }
     save(
         project,
-        grids=[rates("hint_random", [70.0, 71.5, 69.0]), rates("hint", [60, 61, 62, 60], (0.5, 1, 2, 4)), weights],
+        grids=[
+            rates("hint_random", [70.0, 71.5, 69.0]),
+            rates("hint", [60, 61, 62, 60], (0.5, 1, 2, 4), [(1, 61.5), (2, 61.75)]),
+            weights,
+        ],
     )
     table = held_out.grids([EXTENDED.arm(name) for name in ("hint", "hint_random", "baseline")])
-    assert table.columns.tolist() == ["has", "0.5", "1", "2", "4"]
+    assert table.columns.tolist() == ["has", "0.5", "1", "2", "4", "second seed"]
     own = f"{EXTENDED.arm('hint_random').recipe.rate:g}"
-    assert table.loc[("stage one, S, random matrix", "rate")].tolist() == [own, "70.00", "71.50", "69.00", ""]
-    assert table.loc[("stage one", "rate")].tolist()[1:] == ["60.00", "61.00", "62.00", "60.00"]
+    assert table.loc[("stage one, S, random matrix", "rate")].tolist() == [own, "70.00", "71.50", "69.00", "", ""]
+    assert table.loc[("stage one", "rate")].tolist()[1:] == ["60.00", "61.00", "62.00", "60.00", "1: 61.50, 2: 61.75"]
     assert len(table) == 2 and len(held_out.grids([EXTENDED.arm("joint_labels")])) == 1
 
 

@@ -111,6 +111,20 @@ def test_a_grid_without_a_best_value_stays_as_it_is(small, monkeypatch):
     assert all(row["values"] == list(selection.GRIDS[row["setting"]]) for row in selection.try_grids(small.data, []))
 
 
+@pytest.mark.parametrize(("gain", "second"), [(0.4, []), (0.6, [[1.0, 50.0], [0.5, 50.6]])])
+def test_a_value_that_would_be_adopted_is_tried_with_a_second_seed(small, monkeypatch, gain, second):
+    asked = []
+
+    def score(arm, change, settings, seed, data):
+        asked.append(seed)
+        return 50 + gain * (settings == {"rate": 0.5}) - 9 * (settings == {"rate": 0.25})
+
+    monkeypatch.setattr(selection, "train", score)
+    rates = next(row for row in selection.try_grids(small.data, []) if row["arm"] == "random_frozen")
+    assert rates["values"] == [0.25, 0.5, 1.0, 2.0] and rates["second"] == second
+    assert (1 in asked) == bool(second)
+
+
 def test_what_the_file_has_is_not_tried_again_unless_its_recipe_changed(small, monkeypatch, capsys):
     selection.main()
     path = runs.root() / "results" / "selection.json"
@@ -126,7 +140,7 @@ def test_what_the_file_has_is_not_tried_again_unless_its_recipe_changed(small, m
     tried = []
     monkeypatch.setattr(selection, "train", lambda arm, *_: tried.append(arm) or 50.0)
     selection.main()
-    assert tried == ["hint_random"] * 3 + ["random_frozen"] * 3, "and what rests on it"
+    assert tried == ["random_frozen"] * 3, "what rests on it, but not what chose its rate"
 
     monkeypatch.setattr(selection, "HELD_OUT", 50)
     with pytest.raises(StorageError, match="is of another recipe: delete it to try everything again"):
@@ -145,6 +159,20 @@ def test_every_change_was_tried_and_none_gained_enough_to_be_adopted():
     expected = [(training, change) for training, changes in selection.CHANGES.items() for change in ("", *changes)]
     assert [(row["training"], row["change"]) for row in CHOSEN["trials"]] == expected
     assert max(row["moved"] for row in CHOSEN["trials"]) < 0.5
+
+
+@pytest.mark.parametrize("row", CHOSEN.get("grids", []), ids=lambda row: f"{row['arm']}-{row['setting']}")
+def test_each_arm_has_the_value_of_its_grid_that_the_rule_adopts(row):
+    scores = dict(zip(row["values"], row["scores"], strict=True))
+    inner = row["scores"][1:-1]
+    assert max(inner) == max(row["scores"]), "the best value lies inside the grid"
+    has = getattr(EXTENDED.arm(row["arm"]).recipe, row["setting"])
+    if not row["second"]:
+        assert max(row["scores"]) - scores[has] < selection.ENOUGH
+    else:
+        (old, first), (new, second) = row["second"]
+        gain = (scores[new] - scores[old] + second - first) / 2
+        assert has == (new if gain >= selection.ENOUGH else old)
 
 
 @pytest.mark.parametrize(

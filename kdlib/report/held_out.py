@@ -26,7 +26,7 @@ def trials() -> pd.DataFrame:
 def grids(arms: Iterable[Arm]) -> pd.DataFrame:
     """The score (%) of each value that an arm could have, and the value that it has.
 
-    Scores are accuracies, of stage one R².
+    Scores are accuracies, of stage one R². Of values that would be adopted there is a second seed.
     """
     known = {arm.name: arm for arm in arms}
     rows = {}
@@ -34,10 +34,13 @@ def grids(arms: Iterable[Arm]) -> pd.DataFrame:
         if row["arm"] in known:
             arm = known[row["arm"]]
             scores = {value: f"{score:.2f}" for value, score in zip(row["values"], row["scores"], strict=True)}
-            rows[arm.title, row["setting"]] = {"has": f"{getattr(arm.recipe, row['setting']):g}"} | scores
+            again = ", ".join(f"{value:g}: {score:.2f}" for value, score in row["second"])
+            has = f"{getattr(arm.recipe, row['setting']):g}"
+            rows[arm.title, row["setting"]] = {"has": has, **scores, "second seed": again}
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
-    columns = sorted(set(table) - {"has"})
-    return table[["has", *columns] if rows else []].rename(columns={value: f"{value:g}" for value in columns})
+    values = sorted(name for name in table if not isinstance(name, str))
+    columns = ["has", *values, "second seed"] if rows else []
+    return table[columns].rename(columns={value: f"{value:g}" for value in values})
 
 
 def bodies() -> pd.DataFrame:
