@@ -58,8 +58,13 @@ STUDY = Study(
 )  # fmt: skip
 
 
-def _guided(name: str, title: str, title_zh: str, colour: str, recipe: Recipe) -> tuple[Guidance, tuple[Arm, ...]]:
-    """The three arms of a matrix. Colours tell the stages one by their matrix, the others by what was frozen."""
+def _guided(
+    name: str, title: str, title_zh: str, colour: str, recipe: Recipe, tuned_rate: float = 1.0
+) -> tuple[Guidance, tuple[Arm, ...]]:
+    """The three arms of a matrix. Colours tell the stages one by their matrix, the others by what was frozen.
+
+    ``tuned_rate`` scales the learning rate where all is fine-tuned.
+    """
     names, notebook = (f"hint_{name}", f"{name}_frozen", f"{name}_tuned"), "07_regressor"
     frozen, tuned = (STUDY.arm(arm).colour for arm in ("exp1", "exp2"))
     arms = (
@@ -68,7 +73,7 @@ def _guided(name: str, title: str, title_zh: str, colour: str, recipe: Recipe) -
         Arm(names[1], f"{title} (frozen)", frozen, notebook, ("teacher", names[0]),
             title_zh=f"{title_zh}（冻结）", recipe=replace(recipe, scale=0.0)),
         Arm(names[2], f"{title} (fine-tuned)", tuned, notebook, ("teacher", names[0]),
-            title_zh=f"{title_zh}（微调）", recipe=recipe),
+            title_zh=f"{title_zh}（微调）", recipe=replace(recipe, rate=tuned_rate)),
     )  # fmt: skip
     return Guidance(title, *names, "wide_distill" if recipe.wide else "distill"), arms
 
@@ -76,8 +81,8 @@ def _guided(name: str, title: str, title_zh: str, colour: str, recipe: Recipe) -
 # S is the student of the note's experiments; S′ one of the same size, whose guided layer needs no matrix.
 _MATRICES = (
     _guided("conv3", "S, learned 3 × 3", "S，学习 3 × 3", "#332288", Recipe(regressor="learned 3 × 3")),
-    _guided("random", "S, random matrix", "S，随机矩阵", "#DDCC77", Recipe(regressor="random")),
-    _guided("components", "S, components", "S，主成分", "#117733", Recipe(regressor="components")),
+    _guided("random", "S, random matrix", "S，随机矩阵", "#DDCC77", Recipe(regressor="random"), 0.5),
+    _guided("components", "S, components", "S，主成分", "#117733", Recipe(regressor="components"), 0.5),
     _guided("wide_none", "S′, no matrix", "S′，无矩阵", "#88CCEE", Recipe(regressor="none", wide=True)),
     _guided("wide_learned", "S′, learned 1 × 1", "S′，学习 1 × 1", "#882255", Recipe(wide=True)),
     _guided("wide_random", "S′, random matrix", "S′，随机矩阵", "#999933", Recipe(regressor="random", wide=True)),
