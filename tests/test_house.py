@@ -13,8 +13,8 @@ ORDER = [
     "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress",
     "similarity", "calibration", "training", "arms", "selection",
     "report.measures", "report.inference", "report.tables", "report.extended_tables", "report.held_out",
-    "report.figure", "report.run_plots", "report.study_plots",
-    "report.image_plots", "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.book",
+    "report.figure", "report.run_plots", "report.image_plots", "report.study_plots", "report.error_plots",
+    "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.book",
     "report.export", "report.execute", "report.__main__",
 ]  # fmt: skip
 

@@ -3,8 +3,6 @@
 Which images are shown follows from a rule that the docstring names; none is chosen by eye.
 """
 
-from collections import Counter
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -15,10 +13,8 @@ from torch import Tensor
 from kdlib.datasets import Data
 from kdlib.models import ConvNet
 from kdlib.regressors import Regressor
-from kdlib.report import figure, tables
+from kdlib.report import figure
 from kdlib.report.figure import GREY
-from kdlib.report.study_plots import new
-from kdlib.storage.runs import Results
 from kdlib.study import STUDY
 
 TELLING = 0.7  # a probability of the right class that leaves some for the others
@@ -53,7 +49,7 @@ def dark_knowledge(data: Data, teacher: ConvNet, student: ConvNet, temperature: 
     places = np.arange(len(data.classes))
     above, below = axes[::2], axes[1::2]
     for image, panel, index in zip(above.flat, below.flat, chosen, strict=False):
-        _image(image, data, index)
+        draw_image(image, data, index)
         image.set_title(f"true class: {data.classes[labels[index]]}")
         for number, (label, (network, divisor, colour)) in enumerate(kinds.items()):
             values = 100 * (logits[network][index] / divisor).softmax(0).numpy()
@@ -84,7 +80,7 @@ def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regress
     columns = 1 + len(channels) * len(kinds)
     picture, axes = figure.new(title, data.name, f"{COUNT:,} test images for R²", count, columns, 0.75 * count + 1.7)
     for row, index in zip(axes, images, strict=True):
-        _image(row[0], data, index)
+        draw_image(row[0], data, index)
         row[0].set_ylabel(data.classes[data.test_labels[index]])
     for group, (name, channel) in enumerate(channels.items()):
         for place, (kind, maps) in enumerate(kinds.items()):
@@ -131,67 +127,10 @@ def fine_tuned(data: Data, before: ConvNet, after: ConvNet, stage: int, count: i
             maps = [model.eval().features(image, through=stage)[0].cpu() for model in times.values()]  # (C, H, W)
         scale = torch.stack(maps).abs().amax((0, 2, 3))
         for row, values, time in zip(pair, maps, times, strict=True):
-            _image(row[0], data, index)
+            draw_image(row[0], data, index)
             for panel, channel, largest in zip(row[1:], values, scale, strict=False):
                 _map(panel, channel / largest, 1)
             row[0].set_ylabel(f"{data.classes[number]},\n{time}", rotation=0, ha="right", va="center")
-    return picture
-
-
-# Of the test images, by what the records say
-
-
-def won_and_lost(data: Data, results: Results, seed: int, first: str, second: str, count: int = 10) -> Figure:
-    """The first test images that one arm classifies correctly and another does not, and the reverse.
-
-    Nothing is shown if one of them was not run. Raises ``ValueError`` if the records are of other test images.
-    """
-    pair = [(arm, record) for arm, record in tables.models_of(results, seed).items() if arm.name in (first, second)]
-    pair.sort(key=lambda found: found[0].name == second)
-    rows = []
-    for (winner, one), (loser, other) in (pair, pair[::-1]) if len(pair) == 2 else ():
-        _check(data, one.labels)
-        found = [
-            index
-            for index, (label, won, lost) in enumerate(zip(one.labels, one.predictions, other.predictions, strict=True))
-            if won == label != lost
-        ]
-        told = {index: f"{one.names[one.labels[index]]}\nnot {one.names[other.predictions[index]]}" for index in found}
-        rows.append((f"right by {winner.title}, wrong by {loser.title}: {len(found):,} images", told))
-    return _sheets(data, results.only(seed), "Images won and lost", rows, count)
-
-
-def shared_errors(data: Data, results: Results, seed: int, count: int = 10) -> Figure:
-    """The first test images of the two errors that all models share most often: one class taken for another.
-
-    Raises ``ValueError`` if the records are of other test images.
-    """
-    records = list(tables.models_of(results, seed).values())
-    _check(data, records[0].labels)
-    names, labels = records[0].names, np.array(records[0].labels)  # (M,)
-    first, *others = np.array([record.predictions for record in records])
-    wrong = np.all([first == other for other in others], axis=0) & (first != labels)
-    rows = []
-    for (true, predicted), number in Counter(zip(labels[wrong], first[wrong], strict=True)).most_common(2):
-        shown = np.flatnonzero(wrong & (labels == true) & (first == predicted))
-        heading = f"{names[true]}, taken for {names[predicted]} by all {len(records)}: {number} images"
-        rows.append((heading, dict.fromkeys(shown.tolist(), "")))
-    title = f"Errors that all models share: {wrong.sum():,} images"
-    return _sheets(data, results.only(seed), title, rows, count)
-
-
-def _sheets(data: Data, results: Results, title: str, rows: list[tuple[str, dict[int, str]]], count: int) -> Figure:
-    """Rows of test images, each with a heading; below an image what is told of it."""
-    picture, axes = new(results, title, max(1, len(rows)), count, 1.5 * max(1, len(rows)) + 0.8, squeeze=False)
-    for panel in axes.flat:
-        panel.set_axis_off()
-    for row, (heading, told) in zip(axes, rows, strict=False):
-        # Not part of the layout, which would make the first column as wide as the heading.
-        row[0].text(0, 1.1, heading, transform=row[0].transAxes, fontsize="large").set_in_layout(False)
-        for panel, (index, text) in zip(row, told.items(), strict=False):
-            panel.set_axis_on()
-            _image(panel, data, index)
-            panel.set_xlabel(text, fontsize="small")
     return picture
 
 
@@ -212,17 +151,13 @@ def _hints(images: Tensor, teacher: ConvNet, student: ConvNet, regressor: Regres
     return target.cpu(), predicted.cpu()
 
 
-def _check(data: Data, labels: list[int]) -> None:
-    if labels != data.test_labels.tolist():
-        raise ValueError(f"The records are not of the test images of {data.name}: load the data of their profile.")
-
-
 def _show(axes: Axes, pixels: Tensor) -> None:
     axes.imshow(pixels.cpu().numpy(), interpolation="nearest")
     _bare(axes)
 
 
-def _image(axes: Axes, data: Data, index: int) -> None:
+def draw_image(axes: Axes, data: Data, index: int) -> None:
+    """Draw a test image."""
     _show(axes, data.test_images[index])
 
 
