@@ -24,14 +24,11 @@ class Classifier(nn.Module):
 
     def __init__(self, model: ConvNet, data: Data):
         super().__init__()
-        self.model = model
-        self.register_buffer("mean", data.mean)
-        self.register_buffer("std", data.std)
+        self.model, self.data = model, data
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised as in training, then classified."""
-        normalised = (images.float() - self.mean) / self.std
-        return self.model(normalised.permute(0, 3, 1, 2)).softmax(1)
+        return self.model(self.data.normalise(images)).softmax(1)
 
 
 def export(arm: str = "distill", profile_name: str = PUBLISHED) -> str:
