@@ -20,18 +20,17 @@ def won_and_lost(data: Data, results: Results, seed: int, first: str, second: st
 
     Nothing is shown if one of them was not run.
     """
-    pair = [(arm, record) for arm, record in tables.models_of(results, seed).items() if arm.name in (first, second)]
-    pair.sort(key=lambda found: found[0].name == second)
+    models = {arm.name: (arm.title, record) for arm, record in tables.models_of(results, seed).items()}
     rows = []
-    for (winner, one), (loser, other) in (pair, pair[::-1]) if len(pair) == 2 else ():
+    for right, wrong in ((first, second), (second, first)) if {first, second} <= models.keys() else ():
+        (winner, one), (loser, other) = models[right], models[wrong]
         _check(data, one.labels)
-        found = [
-            index
+        told = {
+            index: f"{one.names[label]}\nnot {one.names[lost]}"
             for index, (label, won, lost) in enumerate(zip(one.labels, one.predictions, other.predictions, strict=True))
             if won == label != lost
-        ]
-        told = {index: f"{one.names[one.labels[index]]}\nnot {one.names[other.predictions[index]]}" for index in found}
-        rows.append((f"right by {winner.title}, wrong by {loser.title}: {len(found):,} images", told))
+        }
+        rows.append((f"right by {winner}, wrong by {loser}: {len(told):,} images", told))
     return _sheets(data, results.only(seed), "Images won and lost", rows, count)
 
 
