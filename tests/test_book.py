@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from factories import results, save
 
 from kdlib.report import book, prose
 from kdlib.storage import runs
@@ -54,8 +55,7 @@ def test_every_notebook_is_a_chapter_between_its_neighbours(pages):
 def test_the_cover_has_the_answer_the_picture_and_the_table(pages, monkeypatch):
     monkeypatch.setenv("KDLIB_ROOT", str(HOME))
     cover = (pages / "index.html").read_text("utf-8")
-    results = runs.load_all(STUDY.profile("published"))
-    (answer,) = prose.matrix(results)
+    (answer,) = prose.matrix(runs.load_all(STUDY.profile("published")))
     places = [cover.index(what) for what in (answer.replace("'", "’"), "accuracy_curves.png", "<table")]
     assert places == sorted(places)
 
@@ -147,4 +147,10 @@ def test_the_search_finds_the_regressor(pages, tab):
 
 def test_without_records_or_notebooks_a_sentence_says_what_to_run(project):
     with pytest.raises(NotTrained, match="run 01_teacher first"):
+        book.build("quick")
+
+
+def test_without_the_executed_analysis_a_sentence_says_what_to_run(project):
+    save(results(1, images=20), STUDY.profile("quick"))
+    with pytest.raises(ValueError, match="06_analysis of profile quick has not been executed: run make report first"):
         book.build("quick")

@@ -11,7 +11,7 @@ from pathlib import Path
 from kdlib.design import ANALYSIS, PUBLISHED, Profile
 from kdlib.report import cells, prose, publish, tables
 from kdlib.storage import files, runs
-from kdlib.storage.runs import Results
+from kdlib.storage.runs import Replicate, Results
 from kdlib.study import EXTENDED, STUDY
 
 NAMES = sorted({*EXTENDED.notebooks, ANALYSIS})  # of the notebooks, in their order
@@ -22,25 +22,25 @@ def build(profile_name: str = PUBLISHED) -> str:
 
     Raises:
         NotTrained: the profile has no records.
-        ValueError: no such profile, no executed notebook, or Sphinx failed; the message says where its own are.
+        ValueError: no such profile, its analysis has not been executed, or Sphinx failed.
         StorageError: a record is damaged, or the disk is full.
     """
     profile = STUDY.profile(profile_name)
     results, folder = runs.load_all(profile), runs.build_folder(profile.name)
     source, output = folder / "book", folder / "html"
     chapters = _chapters(profile.name)
-    if not chapters:
-        raise ValueError(f"No notebook of profile {profile.name} has been executed: run make report first.")
+    if ANALYSIS not in chapters:
+        raise ValueError(f"{ANALYSIS} of profile {profile.name} has not been executed: run make report first.")
     shutil.rmtree(source, ignore_errors=True)
     for name, path in chapters.items():
         files.write_bytes(source / f"{name}.ipynb", path.read_bytes())
-    pictures = runs.root() / "figures" if profile.name == PUBLISHED else folder / "figures"
+    pictures = runs.root() / "figures" if profile.name == PUBLISHED else Replicate(profile).figures
     for name, text in _pages(profile, results, list(chapters)).items():
         files.write_bytes(source / f"{name}.md", text.encode())
     for path in (runs.root() / "book").glob("*.md"):
         files.write_bytes(source / path.name, path.read_bytes())
-    cover = next(pictures.rglob("accuracy_curves.png"))
-    files.write_bytes(source / "figures" / cover.name, cover.read_bytes())
+    cover = "accuracy_curves.png"
+    files.write_bytes(source / "figures" / cover, (pictures / cover).read_bytes())
 
     command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", runs.root() / "book"]
     made = subprocess.run([*command, source, output], stderr=subprocess.PIPE, text=True)
