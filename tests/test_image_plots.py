@@ -71,8 +71,9 @@ def test_the_share_explained_of_the_channels_agrees_with_that_of_the_whole(small
 
 def test_hint_maps_show_hint_prediction_and_difference_of_the_best_median_and_worst_channel(small_data, hint):
     teacher, student, regressor = hint
-    order = image_plots.explained_channels(small_data, *hint).argsort(descending=True).tolist()
-    drawn = image_plots.hint_maps(small_data, *hint, count=2)
+    explained = image_plots.explained_channels(small_data, *hint)
+    order = explained.argsort(descending=True).tolist()
+    drawn = image_plots.hint_maps(small_data, *hint, explained, count=2)
     grid = np.array(drawn.axes[:20]).reshape(2, 10)
     for number, row in enumerate(grid):
         image = small_data.test_images[small_data.test_labels == number][:1]

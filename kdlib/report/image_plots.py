@@ -64,16 +64,17 @@ def dark_knowledge(data: Data, teacher: ConvNet, student: ConvNet, temperature: 
     return picture
 
 
-def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regressor, count: int = 3) -> Figure:
+def hint_maps(
+    data: Data, teacher: ConvNet, student: ConvNet, regressor: Regressor, explained: Tensor, count: int = 3
+) -> Figure:
     """The hint, what the regressor predicts from the guided layer, and their difference, in three channels.
 
-    They are the channels with the highest, the median and the lowest R²; the images are the first test image of each of
-    the first ``count`` classes.
+    They are the channels with the highest, the median and the lowest R² (see `explained_channels`); the images are the
+    first test image of each of the first ``count`` classes.
     """
-    explained = explained_channels(data, teacher, student, regressor)
     order = explained.argsort(descending=True)
     channels = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    images = [int((data.test_labels == number).nonzero()[0]) for number in range(count)]
+    images = [_first_of_class(data, number) for number in range(count)]
     target, predicted = _hints(data.normalise(data.test_images[images]), teacher, student, regressor)  # (B, C, H, W)
     kinds = {"hint": target, "prediction": predicted, "difference": predicted - target}
     title = "Stage one: the hint, and what the student predicts of it"
@@ -120,7 +121,7 @@ def fine_tuned(data: Data, before: ConvNet, after: ConvNet, stage: int, count: i
             _show(panel, (weights / (2 * largest) + 0.5).permute(1, 2, 0))
         row[0].set_ylabel(f"filters\n{time}", rotation=0, ha="right", va="center")
     for number in range(count):
-        index = int((data.test_labels == number).nonzero()[0])
+        index = _first_of_class(data, number)
         pair = axes[2 + 2 * number :][:2]
         with torch.inference_mode():
             image = data.normalise(data.test_images[index : index + 1])
@@ -149,6 +150,11 @@ def _hints(images: Tensor, teacher: ConvNet, student: ConvNet, regressor: Regres
         target = regressor.target(teacher.eval().features(images, through=regressor.stage))
         predicted = regressor.eval()(student.eval().features(images, through=regressor.stage))
     return target.cpu(), predicted.cpu()
+
+
+def _first_of_class(data: Data, number: int) -> int:
+    """The index of the first test image of a class."""
+    return int((data.test_labels == number).nonzero()[0])
 
 
 def _show(axes: Axes, pixels: Tensor) -> None:
