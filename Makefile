@@ -11,6 +11,7 @@
 # cu130, …) the build of torch that uv finds for this machine on PyTorch's own index.
 
 PYTHON ?= python3
+ARM ?= distill
 TORCH_BACKEND ?=
 
 VENV := .venv
@@ -18,6 +19,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # uv installs in seconds; where there is none, pip puts one into the environment. It does not read pip's settings.
 UV := $(or $(shell command -v uv),$(BIN)/uv)
+GET_UV = test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
@@ -45,7 +47,7 @@ bench: $(READY) benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/accuracy.py
 
 export: $(VENV)/extra
-	$(BIN)/python -m kdlib.report export $(or $(ARM),distill) $(PROFILE)
+	$(BIN)/python -m kdlib.report export $(ARM) $(PROFILE)
 
 publish: $(READY)
 	$(BIN)/python -m kdlib.report publish $(PROFILE)
@@ -60,19 +62,19 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
 	  || { echo "Python 3.11 to 3.14 is needed: call make with PYTHON=python3.12, for example"; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV)
-	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(GET_UV)
 	@"$(UV)" pip install --quiet --python $(BIN)/python $(TORCH_BACKEND:%=--torch-backend=%) \
 	  --requirements requirements.txt --constraints requirements.lock
 	@touch $@
 
 # Apart from the rest, which every reader sets up.
 $(VENV)/extra: $(READY) requirements-extra.txt
-	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(GET_UV)
 	@"$(UV)" pip install --quiet --python $(BIN)/python --requirements requirements-extra.txt \
 	  --constraints requirements.lock
 	@touch $@
 
 lock: $(READY)
-	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(GET_UV)
 	"$(UV)" pip compile --quiet --universal --python-version 3.11 --no-emit-package kdlib --no-annotate \
 	  --custom-compile-command "make lock" --upgrade --output-file requirements.lock requirements.txt requirements-extra.txt

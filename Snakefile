@@ -146,8 +146,7 @@ rule book:
         REPLICATES,
         COMPARED,
         *map(str, Path("book").glob("*")),
-        "kdlib/report/book.py",
-        "kdlib/report/prose.toml",
+        sorted(modules("from kdlib.report import book", set())),
     output:
         f"{BUILD}/html/index.html",
     message:

@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader
 
 from kdlib import datasets, hardware, losses, models
 from kdlib.datasets import Data
-from kdlib.design import PUBLISHED
 from kdlib.objectives import Classify, Distill
+from kdlib.settings import PUBLISHED
 from kdlib.storage import files
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY

@@ -40,9 +40,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdlib import datasets, hardware, models, optimisers
 from kdlib.datasets import Data
-from kdlib.design import Schedule
 from kdlib.objectives import Classify, Distill, Hint, Objective
 from kdlib.regressors import Regressor
+from kdlib.settings import Schedule
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.study import STUDY

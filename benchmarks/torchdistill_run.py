@@ -18,9 +18,9 @@ from torch.utils.data import RandomSampler
 
 from kdlib import datasets, models
 from kdlib.datasets import Data
-from kdlib.design import PUBLISHED
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify
+from kdlib.settings import PUBLISHED
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY
 from kdlib.training import evaluate

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from kdlib.datasets import Data
-from kdlib.design import Schedule
 from kdlib.objectives import Objective
+from kdlib.settings import Schedule
 from kdlib.storage import weights
 from kdlib.storage.records import Identity
 from kdlib.storage.runs import Run

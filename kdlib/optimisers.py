@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlib.design import Schedule
+from kdlib.settings import Schedule
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al. (2024), see `orthogonalise`
 NEWTON_SCHULZ_STEPS = 3

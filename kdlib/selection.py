@@ -27,9 +27,10 @@ from torch import Tensor
 
 from kdlib import arms, datasets, models
 from kdlib.datasets import Data
-from kdlib.design import Arm, Profile, Recipe, Study
+from kdlib.design import Arm, Study
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify, Losses
+from kdlib.settings import Profile, Recipe
 from kdlib.storage import files, runs
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import Replicate

@@ -7,8 +7,9 @@ the note, and `EXTENDED`, those and the arms that vary the extra matrix, the fre
 
 from dataclasses import replace
 
-from kdlib.design import ANALYSIS, Arm, Contrast, Guidance, Profile, Recipe, Schedule, Study
+from kdlib.design import ANALYSIS, Arm, Contrast, Guidance, Study
 from kdlib.note import NOTE
+from kdlib.settings import Profile, Recipe, Schedule
 
 STUDY = Study(
     arms=(

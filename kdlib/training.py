@@ -16,10 +16,10 @@ from torch import Tensor
 from kdlib import hardware, models, optimisers
 from kdlib.calibration import confidence_bins
 from kdlib.datasets import Data
-from kdlib.design import COMMITTED, Schedule
 from kdlib.identity import identify
 from kdlib.objectives import Losses, Objective
 from kdlib.progress import Progress
+from kdlib.settings import COMMITTED, Schedule
 from kdlib.similarity import by_stage
 from kdlib.storage import checkpoints, files, records, weights
 from kdlib.storage.logits import CachedLogits

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdlib import datasets, models
-from kdlib.design import Schedule
+from kdlib.settings import Schedule
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY

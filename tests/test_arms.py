@@ -7,11 +7,11 @@ import torch
 from conftest import SMALL_WIDTHS
 
 from kdlib import arms, models
-from kdlib.design import Recipe
 from kdlib.models import GUIDED_STAGE
 from kdlib.objectives import Distill, Hint
 from kdlib.regressors import Regressor
 from kdlib.report import measures
+from kdlib.settings import Recipe
 from kdlib.storage import runs
 from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import EXTENDED, GUIDANCE

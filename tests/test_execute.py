@@ -118,5 +118,5 @@ def test_time_left_follows_from_the_notebooks_that_have_run(project):
     # Four epochs in ten minutes, of twelve a seed.
     assert execute._time_left("smoke", 1, STUDY) == " (about 20 min left in all)"
     assert execute._time_left("smoke", 2, STUDY) == " (about 50 min left in all)"
-    epochs = sum(EXTENDED.profile("smoke").schedule(arm).epochs for arm in EXTENDED.arms)
+    epochs = sum(arm.schedule(EXTENDED.profile("smoke")).epochs for arm in EXTENDED.arms)
     assert execute._time_left("smoke", 1, EXTENDED) == f" (about {round((epochs - 4) * 2.5)} min left in all)"

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from kdlib import datasets, models
-from kdlib.design import PUBLISHED
 from kdlib.report import export
+from kdlib.settings import PUBLISHED
 from kdlib.storage import runs
 from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import STUDY

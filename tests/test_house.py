@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kdlib"
 ORDER = [
-    "checks", "note", "design", "study", "streams", "hardware",
+    "checks", "note", "settings", "design", "study", "streams", "hardware",
     "storage._torchvision", "storage.files", "storage.pickled", "storage.cifar10", "storage.weights", "storage.records",
     "storage.checkpoints", "storage.logits", "storage.runs",
     "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress",

@@ -12,10 +12,11 @@ from conftest import SMALL_WIDTHS, small_network
 
 from kdlib import datasets, models, training
 from kdlib.datasets import Data
-from kdlib.design import Schedule, Study
+from kdlib.design import Study
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify, Distill, Hint
 from kdlib.regressors import Regressor
+from kdlib.settings import Schedule
 from kdlib.storage.records import _flat
 from kdlib.storage.runs import Replicate, Run
 from kdlib.study import STUDY

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdlib import datasets, models, optimisers, training
-from kdlib.design import Schedule
 from kdlib.objectives import Classify
+from kdlib.settings import Schedule
 from kdlib.storage import files, weights
 from kdlib.storage.files import BusyError, StorageError
 from kdlib.storage.runs import Replicate

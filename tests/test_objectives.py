@@ -5,10 +5,10 @@ import torch
 from conftest import small_network
 
 from kdlib import models, optimisers
-from kdlib.design import Schedule
 from kdlib.models import GUIDED_STAGE
 from kdlib.objectives import Classify, Distill, Hint, Joint
 from kdlib.regressors import Regressor
+from kdlib.settings import Schedule
 from kdlib.training import fit
 
 

@@ -5,8 +5,8 @@ import torch
 from conftest import small_network
 
 from kdlib import models, optimisers
-from kdlib.design import Schedule
 from kdlib.optimisers import learning_rate, orthogonalise
+from kdlib.settings import Schedule
 
 
 def test_learning_rate_rises_to_its_highest_and_then_falls_to_zero():

@@ -12,8 +12,9 @@ from factories import record, results, save
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from kdlib import datasets
-from kdlib.design import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE
+from kdlib.design import ANALYSIS
 from kdlib.report import cells, inference, prose, publish, tables
+from kdlib.settings import COMMITTED, PUBLISHED, REFERENCE
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.runs import NotTrained, Replicate, Results

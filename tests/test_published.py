@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from kdlib import models
-from kdlib.design import ANALYSIS, PUBLISHED, REFERENCE
+from kdlib.design import ANALYSIS
 from kdlib.objectives import Classify, Hint
 from kdlib.regressors import Regressor
 from kdlib.report import cells, measures, prose, publish
+from kdlib.settings import PUBLISHED, REFERENCE
 from kdlib.storage import runs
 from kdlib.storage.runs import Replicate
 from kdlib.study import EXTENDED, STUDY

@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL_WIDTHS
 
 from kdlib import datasets, models, selection
-from kdlib.design import Schedule
+from kdlib.settings import Schedule
 from kdlib.storage import files, runs
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
@@ -182,7 +182,7 @@ def test_each_arm_has_the_value_of_its_grid_that_the_rule_adopts(row):
 )  # fmt: skip
 def test_the_recipe_lies_within_what_was_tried(training, setting):
     full = STUDY.profile("full")
-    schedule = full.schedule(STUDY.arm(training))
+    schedule = STUDY.arm(training).schedule(full)
     chosen = getattr(schedule, setting, None) or getattr(full, setting)
     changes = selection.CHANGES[training].values()
     tried = [change[setting] for change in changes if setting in change and "optimiser" not in change]

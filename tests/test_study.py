@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from kdlib.design import ANALYSIS, Arm, Contrast, Recipe, Study
+from kdlib.design import ANALYSIS, Arm, Contrast, Study
+from kdlib.settings import Recipe
 from kdlib.storage.runs import Replicate
 from kdlib.study import EXTENDED, STUDY, study_of
 
@@ -204,13 +205,13 @@ def test_the_schedule_of_an_arm_follows_from_its_stage_and_recipe():
     for name, schedule in {"teacher": profile.teacher, "exp1": profile.student, "hint_random": profile.hint}.items():
         rate = EXTENDED.arm(name).recipe.rate
         expected = dataclasses.replace(schedule, learning_rate=schedule.learning_rate * rate)
-        assert profile.schedule(EXTENDED.arm(name)) == expected
+        assert EXTENDED.arm(name).schedule(profile) == expected
     both = profile.student.epochs + profile.hint.epochs
-    assert [profile.schedule(EXTENDED.arm(name)).epochs for name in ("distill_long", "half_exp1", "double_exp1")] == [
+    assert [EXTENDED.arm(name).schedule(profile).epochs for name in ("distill_long", "half_exp1", "double_exp1")] == [
         both, profile.student.epochs // 2, profile.student.epochs * 2
     ]  # fmt: skip
     slower = dataclasses.replace(EXTENDED.arm("hint"), recipe=Recipe(rate=0.5))
-    assert profile.schedule(slower) == dataclasses.replace(profile.hint, learning_rate=profile.hint.learning_rate / 2)
+    assert slower.schedule(profile) == dataclasses.replace(profile.hint, learning_rate=profile.hint.learning_rate / 2)
 
 
 @pytest.mark.parametrize(("name", "value"), [("rate", 0), ("rate", "1"), ("length", -1.0), ("length", float("inf"))])

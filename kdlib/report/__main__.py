@@ -7,7 +7,7 @@ python -m kdlib.report choose PROFILE             have the data at hand
 python -m kdlib.report book [PROFILE]             build the book, by default of the published run
 python -m kdlib.report summary PROFILE            print the summary table
 python -m kdlib.report publish [PROFILE]          renew the published run: full takes one's own first
-python -m kdlib.report export [ARM [PROFILE]]     write a trained network as ONNX
+python -m kdlib.report export ARM [PROFILE]       write a trained network as ONNX
 """
 
 import sys

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kdlib.design import ANALYSIS, PUBLISHED, Profile
+from kdlib.design import ANALYSIS
 from kdlib.report import cells, prose, publish, tables
+from kdlib.settings import PUBLISHED, Profile
 from kdlib.storage import files, runs
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import EXTENDED, STUDY

@@ -12,8 +12,8 @@ from IPython.display import Markdown, display, update_display
 
 from kdlib.checks import nearest
 from kdlib.datasets import DATASETS
-from kdlib.design import PUBLISHED, Profile
 from kdlib.report import prose
+from kdlib.settings import PUBLISHED, Profile
 from kdlib.storage import runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import NotTrained, Replicate, Results

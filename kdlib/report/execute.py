@@ -106,7 +106,7 @@ def _time_left(profile_name: str, seeds: int, study: Study) -> str:
     profile, build = study.profile(profile_name), runs.build_folder(profile_name)
     epochs = dict.fromkeys(study.notebooks, 0)
     for arm in study.arms:
-        epochs[arm.notebook] += profile.schedule(arm).epochs
+        epochs[arm.notebook] += arm.schedule(profile).epochs
     done, seconds = 0, 0.0
     for seed, name in itertools.product(range(seeds), study.notebooks):
         path = build / f"seed{seed}" / f"{name}.ipynb"

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from kdlib import datasets, models
 from kdlib.datasets import DATASETS, Data
-from kdlib.design import PUBLISHED
 from kdlib.models import ConvNet
 from kdlib.report import measures
+from kdlib.settings import PUBLISHED
 from kdlib.storage import files, runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Run
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
         return self.model(self.data.normalise(images)).softmax(1)
 
 
-def export(arm: str = "distill", profile_name: str = PUBLISHED) -> str:
+def export(arm: str, profile_name: str = PUBLISHED) -> str:
     """Write the network of an arm, of seed 0, as ``<arm>.onnx`` and its card ``<arm>.md``; return where they lie.
 
     Raises:

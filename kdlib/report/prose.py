@@ -224,7 +224,7 @@ def earlier(results: Results) -> bool:
 
     def differs(record: Record) -> bool:
         arm = results.study.arm(record.run)
-        now = dataclasses.asdict(results.study.profile(record.profile).schedule(arm))
+        now = dataclasses.asdict(arm.schedule(results.study.profile(record.profile)))
         return record.identity.stream != arm.stage or record.identity.schedule != now
 
     return any(differs(record) for records in results.by_seed.values() for record in records.values())

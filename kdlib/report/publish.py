@@ -13,8 +13,9 @@ from pathlib import Path
 import nbformat
 
 from kdlib import datasets
-from kdlib.design import ANALYSIS, COMMITTED, PUBLISHED, REFERENCE, Profile, Study
+from kdlib.design import ANALYSIS, Study
 from kdlib.report import cells, prose, tables
+from kdlib.settings import COMMITTED, PUBLISHED, REFERENCE, Profile
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
 from kdlib.storage.runs import NotTrained, Replicate, Results

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdlib.checks import whole_number
-from kdlib.design import COMMITTED, Arm, Profile, Schedule, Study
+from kdlib.design import Arm, Study
+from kdlib.settings import COMMITTED, Profile, Schedule
 from kdlib.storage import files, weights
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
@@ -95,7 +96,7 @@ class Run:
     @property
     def schedule(self) -> Schedule:
         """The schedule of its arm under the replicate's profile."""
-        return self.replicate.profile.schedule(self.arm)
+        return self.arm.schedule(self.replicate.profile)
 
     @property
     def record_path(self) -> Path:
