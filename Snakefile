@@ -70,7 +70,7 @@ if workflow.remote_exec and GPUS:
 PYTHON = shlex.quote(sys.executable)
 
 # Executes a notebook; what it prints, such as one line per epoch, goes to the terminal.
-RUN = f"{PYTHON} -m kdlib.report run {{input.notebook:q}} {{output:q}} {len(SEEDS)} {EXTRA} profile={PROFILE}"
+RUN = f"{PYTHON} -m kdlib.report.execute {{input.notebook:q}} {{output:q}} {len(SEEDS)} {EXTRA} profile={PROFILE}"
 
 
 wildcard_constraints:

@@ -31,7 +31,7 @@ from kdlib.design import Arm, Study
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify, Losses
 from kdlib.settings import Profile, Recipe
-from kdlib.storage import files, runs
+from kdlib.storage import files, folders
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import Replicate
 from kdlib.study import EXTENDED
@@ -223,7 +223,7 @@ def _scores(arm: Arm, setting: str, data: Data) -> dict[float, float]:
 
 def main() -> None:
     """See the module's documentation."""
-    path = runs.root() / "results" / "selection.json"
+    path = folders.root() / "results" / "selection.json"
     as_read = dataclasses.asdict(recipe(EPOCHS)) | {"changes": []}  # JSON has no tuples
     content: dict[str, Any] = {"held_out": HELD_OUT, "recipe": as_read}
     known: dict[str, list[Row]] = {"trials": [], "grids": []}

@@ -2,19 +2,20 @@
 
 import json
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from kdlib.report import execute, publish
+from kdlib.report import execute, graph, publish
 from kdlib.study import EXTENDED, STUDY
 
 
 @pytest.fixture
-def graph(monkeypatch):
-    """Snakemake replaced: a list of the commands that were run; each ends with ``graph.code``."""
+def snakemake(monkeypatch):
+    """Snakemake replaced: a list of the commands that were run; each ends with ``snakemake.code``."""
     calls = SimpleNamespace(commands=[], code=0)
 
     def run(command, **_):
@@ -44,33 +45,31 @@ def graph(monkeypatch):
         ({"PROFILE": "smokee"}, r"There is no profile 'smokee'; did you mean smoke\?"),
     ],
 )
-def test_wrong_options_are_refused_before_anything_starts(graph, options, sentence):
+def test_wrong_options_are_refused_before_anything_starts(snakemake, options, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
-        execute.report(options)
-    assert not graph.commands
+        graph.report(options)
+    assert not snakemake.commands
 
 
-def test_options_reach_the_graph_and_the_summary_comes_last(graph, monkeypatch):
-    assert (
-        execute.report({"PROFILE": "smoke", "SEEDS": "2", "CORES": "1", "PYTHON": "python3"}) == "summary of smoke, 5"
-    )
-    (command,) = graph.commands
+def test_options_reach_the_graph_and_the_summary_comes_last(snakemake, monkeypatch):
+    assert graph.report({"PROFILE": "smoke", "SEEDS": "2", "CORES": "1", "PYTHON": "python3"}) == "summary of smoke, 5"
+    (command,) = snakemake.commands
     assert command[command.index("--cores") + 1] == "1" and {"profile=smoke", "seeds=2", "extra=0"} <= set(command)
     monkeypatch.setenv("KDLIB_PROFILE", "smoke")
-    execute.report({"SEEDS": "3.0"})
-    assert "seeds=3" in graph.commands[1] and "profile=smoke" in graph.commands[1]
-    execute.report({})
-    assert graph.commands[2][command.index("--cores") + 1] == "all" and "seeds=1" in graph.commands[2]
-    assert execute.report({"PROFILE": "smoke", "EXTRA": "1"}) == "summary of smoke, 8"
-    assert "extra=1" in graph.commands[3]
+    graph.report({"SEEDS": "3.0"})
+    assert "seeds=3" in snakemake.commands[1] and "profile=smoke" in snakemake.commands[1]
+    graph.report({})
+    assert snakemake.commands[2][command.index("--cores") + 1] == "all" and "seeds=1" in snakemake.commands[2]
+    assert graph.report({"PROFILE": "smoke", "EXTRA": "1"}) == "summary of smoke, 8"
+    assert "extra=1" in snakemake.commands[3]
 
 
-def test_a_graph_that_fails_says_how_to_go_on(graph):
-    graph.code = 1
+def test_a_graph_that_fails_says_how_to_go_on(snakemake):
+    snakemake.code = 1
     with pytest.raises(
         execute.Failed, match=r"the same command goes on from here\. The graph's log: .*snakemake\.log$"
     ):
-        execute.report({"PROFILE": "smoke"})
+        graph.report({"PROFILE": "smoke"})
 
 
 def toy(path, *sources):
@@ -97,10 +96,10 @@ def test_a_failing_notebook_is_named_at_the_end_with_its_sentence_its_copy_and_t
             execute.run(notebook, output, 1, False, {"profile": "smoke", "seed": 0})
         return SimpleNamespace(returncode=1)
 
-    monkeypatch.setattr(execute.subprocess, "run", graph_with_that_notebook)
+    monkeypatch.setattr(graph.subprocess, "run", graph_with_that_notebook)
     for _ in range(2):  # an earlier failure is not told again
         with pytest.raises(execute.Failed) as failed:
-            execute.report({"PROFILE": "smoke"})
+            graph.report({"PROFILE": "smoke"})
         sentence, where = str(failed.value).splitlines()
         assert sentence == "alpha must be a number."
         assert where.startswith(f"03_distill.ipynb, seed 0 failed. Its copy: {copy}; full tracebacks: ")
@@ -120,3 +119,8 @@ def test_time_left_follows_from_the_notebooks_that_have_run(project):
     assert execute._time_left("smoke", 2, STUDY) == " (about 50 min left in all)"
     epochs = sum(arm.schedule(EXTENDED.profile("smoke")).epochs for arm in EXTENDED.arms)
     assert execute._time_left("smoke", 1, EXTENDED) == f" (about {round((epochs - 4) * 2.5)} min left in all)"
+
+
+def test_a_job_imports_no_library_that_only_its_notebook_needs():
+    code = "import sys, kdlib.report.execute; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

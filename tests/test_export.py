@@ -11,7 +11,7 @@ from PIL import Image
 from kdlib import datasets, models
 from kdlib.report import export
 from kdlib.settings import PUBLISHED
-from kdlib.storage import runs
+from kdlib.storage import folders
 from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import STUDY
 
@@ -71,4 +71,4 @@ def test_what_cannot_be_exported_is_refused_with_a_sentence(published, monkeypat
     monkeypatch.setattr(datasets, "load", lambda name, device: datasets.Data(name, (), *[torch.zeros(2, 2)] * 6, False))
     with pytest.raises(ValueError, match="onnxscript is missing: run make export"):
         export.export("distill")
-    assert not (runs.build_folder(PUBLISHED) / "export").exists()
+    assert not (folders.build(PUBLISHED) / "export").exists()

@@ -8,14 +8,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kdlib"
 ORDER = [
     "checks", "note", "settings", "design", "study", "streams", "hardware",
-    "storage._torchvision", "storage.files", "storage.pickled", "storage.cifar10", "storage.weights", "storage.records",
-    "storage.checkpoints", "storage.logits", "storage.runs",
+    "storage.folders", "storage._torchvision", "storage.files", "storage.pickled", "storage.cifar10", "storage.weights",
+    "storage.records", "storage.checkpoints", "storage.logits", "storage.runs",
     "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress",
     "similarity", "calibration", "training", "arms", "selection",
     "report.measures", "report.inference", "report.tables", "report.extended_tables", "report.held_out",
     "report.figure", "report.run_plots", "report.image_plots", "report.study_plots", "report.error_plots",
     "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.book",
-    "report.export", "report.execute", "report.__main__",
+    "report.execute", "report.export", "report.graph", "report.__main__",
 ]  # fmt: skip
 
 

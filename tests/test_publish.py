@@ -89,7 +89,7 @@ def test_the_command_line_ends_in_one_line_that_says_what_to_do(monkeypatch, arg
 
 
 def test_the_command_line_lists_what_it_can_do(monkeypatch):
-    assert "python -m kdlib.report run NOTEBOOK OUTPUT" in command(monkeypatch, "summarise")
+    assert "python -m kdlib.report export ARM" in command(monkeypatch, "summarise")
 
 
 def test_the_command_line_prints_the_profile(monkeypatch, capsys):

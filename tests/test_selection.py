@@ -11,7 +11,7 @@ from conftest import SMALL_WIDTHS
 
 from kdlib import datasets, models, selection
 from kdlib.settings import Schedule
-from kdlib.storage import files, runs
+from kdlib.storage import files, folders
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate
@@ -127,7 +127,7 @@ def test_a_value_that_would_be_adopted_is_tried_with_a_second_seed(small, monkey
 
 def test_what_the_file_has_is_not_tried_again_unless_its_recipe_changed(small, monkeypatch, capsys):
     selection.main()
-    path = runs.root() / "results" / "selection.json"
+    path = folders.root() / "results" / "selection.json"
     first = files.read_json(path)
     assert "joint_labels" in capsys.readouterr().out
     shutil.rmtree(small.folder.parent)

@@ -1,8 +1,6 @@
 """What `make` and the graph call.
 
 python -m kdlib.report report [NAME=VALUE …]      run the notebooks: PROFILE, SEEDS, CORES, EXTRA
-python -m kdlib.report run NOTEBOOK OUTPUT SEEDS EXTRA [name=value …]
-                                                  execute one of them with these parameters
 python -m kdlib.report choose PROFILE             have the data at hand
 python -m kdlib.report book [PROFILE]             build the book, by default of the published run
 python -m kdlib.report summary PROFILE            print the summary table
@@ -11,9 +9,9 @@ python -m kdlib.report export ARM [PROFILE]       write a trained network as ONN
 """
 
 import sys
-from pathlib import Path
 
-from kdlib.report import book, execute, export, publish
+from kdlib.report import book, export, graph, publish
+from kdlib.report.execute import Failed
 from kdlib.storage.cifar10 import DataUnavailable
 from kdlib.storage.files import StorageError
 from kdlib.storage.runs import NotTrained
@@ -22,13 +20,7 @@ from kdlib.storage.runs import NotTrained
 def main(action: str = "", *words: str) -> str | None:
     """Do what the words say; return what is to be printed at the end."""
     if action == "report":
-        return execute.report(dict(word.split("=", 1) for word in words))
-    if action == "run":
-        notebook, output, seeds, extra, *parameters = words
-        values = dict(word.split("=", 1) for word in parameters)
-        if "seed" in values:
-            values["seed"] = int(values["seed"])
-        return execute.run(Path(notebook), Path(output), int(seeds), extra == "1", values)
+        return graph.report(dict(word.split("=", 1) for word in words))
     if action == "book":
         return book.build(*words)
     if action == "export":
@@ -41,7 +33,7 @@ def main(action: str = "", *words: str) -> str | None:
 if __name__ == "__main__":
     try:
         text = main(*sys.argv[1:])
-    except (OSError, ValueError, NotTrained, DataUnavailable, StorageError, execute.Failed) as error:
+    except (OSError, ValueError, NotTrained, DataUnavailable, StorageError, Failed) as error:
         sys.exit(str(error))
     if text:
         print(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 from kdlib.design import ANALYSIS
 from kdlib.report import cells, prose, publish, tables
 from kdlib.settings import PUBLISHED, Profile
-from kdlib.storage import files, runs
+from kdlib.storage import files, folders, runs
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import EXTENDED, STUDY
 
@@ -27,7 +27,7 @@ def build(profile_name: str = PUBLISHED) -> str:
         StorageError: a record is damaged, or the disk is full.
     """
     profile = STUDY.profile(profile_name)
-    results, folder = runs.load_all(profile), runs.build_folder(profile.name)
+    results, folder = runs.load_all(profile), folders.build(profile.name)
     source, output = folder / "book", folder / "html"
     chapters = _chapters(profile.name)
     if ANALYSIS not in chapters:
@@ -35,15 +35,15 @@ def build(profile_name: str = PUBLISHED) -> str:
     shutil.rmtree(source, ignore_errors=True)
     for name, path in chapters.items():
         files.write_bytes(source / f"{name}.ipynb", path.read_bytes())
-    pictures = runs.root() / "figures" if profile.name == PUBLISHED else Replicate(profile).figures
+    pictures = folders.root() / "figures" if profile.name == PUBLISHED else Replicate(profile).figures
     for name, text in _pages(profile, results, list(chapters)).items():
         files.write_bytes(source / f"{name}.md", text.encode())
-    for path in (runs.root() / "book").glob("*.md"):
+    for path in (folders.root() / "book").glob("*.md"):
         files.write_bytes(source / path.name, path.read_bytes())
     cover = "accuracy_curves.png"
     files.write_bytes(source / "figures" / cover, (pictures / cover).read_bytes())
 
-    command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", runs.root() / "book"]
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", folders.root() / "book"]
     made = subprocess.run([*command, source, output], stderr=subprocess.PIPE, text=True)
     if made.returncode:
         raise ValueError(f"The book was not built: {made.stderr.strip()}")
@@ -54,8 +54,8 @@ def build(profile_name: str = PUBLISHED) -> str:
 def _chapters(profile_name: str) -> dict[str, Path]:
     """The executed notebooks that there are, by the name of their page; those of seed 0 first, in their order."""
     if profile_name == PUBLISHED:
-        return {name: runs.root() / "notebooks" / f"{name}.ipynb" for name in NAMES}
-    folder = runs.build_folder(profile_name)
+        return {name: folders.root() / "notebooks" / f"{name}.ipynb" for name in NAMES}
+    folder = folders.build(profile_name)
     places = {name: folder / ("" if name == ANALYSIS else "seed0") / f"{name}.ipynb" for name in NAMES}
     others = sorted(folder.glob("seed[1-9]*/*.ipynb"))
     places |= {f"{path.parent.name}/{path.stem}": path for path in others if path.stem in NAMES}

@@ -14,7 +14,7 @@ from kdlib.checks import nearest
 from kdlib.datasets import DATASETS
 from kdlib.report import prose
 from kdlib.settings import PUBLISHED, Profile
-from kdlib.storage import runs
+from kdlib.storage import folders, runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import NotTrained, Replicate, Results
 from kdlib.study import STUDY, study_of
@@ -45,11 +45,6 @@ def _assigned(cells: list[str], opening: str) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def error_log() -> Path:
-    """Where the full tracebacks of errors in notebooks are kept."""
-    return runs.root() / "build" / "errors.log"
-
-
 def _show_error(
     shell: Any, kind: type, error: BaseException, trace: TracebackType, tb_offset: int | None = None
 ) -> None:
@@ -57,12 +52,12 @@ def _show_error(
     if kind is KeyboardInterrupt:
         shell._showtraceback(kind, error, ["Interrupted. Run the cell again: a training goes on from its last epoch."])
         return
-    error_log().parent.mkdir(parents=True, exist_ok=True)
-    with error_log().open("a", encoding="utf-8") as file:
+    folders.error_log().parent.mkdir(parents=True, exist_ok=True)
+    with folders.error_log().open("a", encoding="utf-8") as file:
         traceback.print_exception(kind, error, trace, file=file)
     raised_in = Path(traceback.extract_tb(trace)[-1].filename)
     if Path(__file__).parents[1] in raised_in.parents:
-        shell._showtraceback(kind, error, [f"{error}\n\nThe full traceback: {error_log()}"])
+        shell._showtraceback(kind, error, [f"{error}\n\nThe full traceback: {folders.error_log()}"])
     else:
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 

@@ -13,7 +13,7 @@ from kdlib.datasets import DATASETS, Data
 from kdlib.models import ConvNet
 from kdlib.report import measures
 from kdlib.settings import PUBLISHED
-from kdlib.storage import files, runs
+from kdlib.storage import files, folders
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Run
 from kdlib.study import EXTENDED
@@ -45,7 +45,7 @@ def export(arm: str, profile_name: str = PUBLISHED) -> str:
         raise ValueError(f"{run.arm.title} classifies no images: choose an arm that does, such as distill.")
     record = run.record()
     data = datasets.load(record.identity.data["name"], device="cpu")
-    path = runs.build_folder(profile_name) / "export" / f"{arm}.onnx"
+    path = folders.build(profile_name) / "export" / f"{arm}.onnx"
     files.write_bytes(path, _onnx(Classifier(models.load(run), data).eval(), data))
     files.write_bytes(path.with_suffix(".md"), _card(run, record, tuple(data.test_images.shape[1:])).encode())
     return f"{path}\n{path.with_suffix('.md')}"

@@ -16,7 +16,7 @@ from kdlib import datasets
 from kdlib.design import ANALYSIS, Study
 from kdlib.report import cells, prose, tables
 from kdlib.settings import COMMITTED, PUBLISHED, REFERENCE, Profile
-from kdlib.storage import files, runs
+from kdlib.storage import files, folders, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
 from kdlib.storage.runs import NotTrained, Replicate, Results
 from kdlib.study import EXTENDED, STUDY
@@ -52,7 +52,7 @@ def summary(profile_name: str, study: Study = STUDY) -> str:
     committed ones of the same profile. Of the extended study it adds what each notebook beyond the note found.
     """
     profile = STUDY.profile(profile_name)
-    results, folder, home = runs.load_all(profile), runs.build_folder(profile.name), runs.root()
+    results, folder, home = runs.load_all(profile), folders.build(profile.name), folders.root()
     table = tables.summary(results)
     notice = cells.DIGITS if profile.dataset == "digits" else ""
     seeds = f"Profile {profile.name}, {len(results.by_seed)} seed(s)"
@@ -73,7 +73,7 @@ def summary(profile_name: str, study: Study = STUDY) -> str:
     parts.append(
         f"Book       {folder.relative_to(home)}/html/index.html\n"
         f"Figures    {folder.relative_to(home)}/figures/\n"
-        f"Records    {runs.results_folder(profile.name).relative_to(home)}/"
+        f"Records    {folders.results(profile.name).relative_to(home)}/"
     )
     return "\n\n".join(parts)
 
@@ -107,7 +107,7 @@ def publish(profile_name: str | None = None) -> None:
     _take_outputs({name: _execute(name, profile) for name, profile in shown.items()})
     for name in STUDY.notebooks:
         _renew_answer(name)
-    home = runs.root()
+    home = folders.root()
     for profile in set(shown.values()):
         for picture in Replicate(STUDY.profile(profile)).figures.glob("*.png"):
             files.write_bytes(home / "figures" / picture.name, picture.read_bytes())
@@ -118,7 +118,7 @@ def publish(profile_name: str | None = None) -> None:
 
 def _take_run(profile_name: str) -> None:
     """Let one's own run of a profile take the place of the committed one."""
-    home, build = runs.root(), runs.build_folder(profile_name)
+    home, build = folders.root(), folders.build(profile_name)
     missing = runs.load_all(STUDY.profile(profile_name), including=0).only(0).missing
     if missing:
         names = ", ".join(arm.name for arm in missing)
@@ -148,9 +148,9 @@ def committed(notebook: str) -> str | None:
 
 def _execute(notebook: str, profile_name: str) -> Path:
     """Execute a notebook on committed records; where its copy lies."""
-    output = runs.build_folder(profile_name) / f"{notebook}.ipynb"
+    output = folders.build(profile_name) / f"{notebook}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "papermill", runs.root() / "notebooks" / output.name, output, "-k", "python3"]
+    command = [sys.executable, "-m", "papermill", folders.root() / "notebooks" / output.name, output, "-k", "python3"]
     if subprocess.run([*command, "--no-progress-bar", "-p", "profile", profile_name]).returncode:
         raise ValueError(f"{output.name} failed (see above): repair it, then run make publish again.")
     return output
@@ -178,7 +178,7 @@ def _take_outputs(executed: dict[str, Path]) -> None:
     """Put the outputs of executed notebooks into ``notebooks/``, whose cells stay as they are; of all, or of none."""
     notebooks = {}
     for name, path in executed.items():
-        source = runs.root() / "notebooks" / f"{name}.ipynb"
+        source = folders.root() / "notebooks" / f"{name}.ipynb"
         if not path.exists():
             raise NotTrained(f"{path} is missing: run make report PROFILE=full first.")
         notebook = nbformat.read(source, as_version=4)
@@ -195,7 +195,7 @@ def _take_outputs(executed: dict[str, Path]) -> None:
 
 def _renew_answer(name: str) -> None:
     """Have a notebook show the answer, and at its end what seed 0 found, as they follow from the published records."""
-    path, profile = runs.root() / "notebooks" / f"{name}.ipynb", STUDY.profile(PUBLISHED)
+    path, profile = folders.root() / "notebooks" / f"{name}.ipynb", STUDY.profile(PUBLISHED)
     notebook, seed = nbformat.read(path, as_version=4), runs.load_all(profile, including=0).only(0)
     new = {"cells.opening(": cells.answer(name, profile), "cells.found(": cells.listed(name, seed)}
     for cell, call in itertools.product(notebook.cells, new):

@@ -1,15 +1,14 @@
 """Where the runs of a study lie: own ones under ``build/<profile>``, the published ones in ``results/full``."""
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdlib.checks import whole_number
 from kdlib.design import Arm, Study
-from kdlib.settings import COMMITTED, Profile, Schedule
-from kdlib.storage import files, weights
+from kdlib.settings import Profile, Schedule
+from kdlib.storage import files, folders, weights
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
@@ -18,23 +17,6 @@ from kdlib.study import STUDY
 
 class NotTrained(RuntimeError):
     """A model is asked for that no notebook has trained yet. The message says which notebook to run."""
-
-
-def root() -> Path:
-    """The project's folder: ``KDLIB_ROOT`` if set, else the one that holds the package."""
-    return Path(os.environ.get("KDLIB_ROOT") or Path(__file__).parents[2]).resolve()
-
-
-def build_folder(profile_name: str) -> Path:
-    """Where everything goes that running a profile makes."""
-    return root() / "build" / profile_name
-
-
-def results_folder(profile_name: str) -> Path:
-    """Where records and weights lie: of the published study in ``results/full``, else in the build folder."""
-    if profile_name in COMMITTED:
-        return root() / "results" / COMMITTED[profile_name]
-    return build_folder(profile_name) / "results"
 
 
 @dataclass(frozen=True)
@@ -51,12 +33,12 @@ class Replicate:
     @property
     def folder(self) -> Path:
         """Where its records and weights lie."""
-        return results_folder(self.profile.name) / f"seed{self.seed}"
+        return folders.results(self.profile.name) / f"seed{self.seed}"
 
     @property
     def figures(self) -> Path:
         """Where its pictures are written."""
-        return build_folder(self.profile.name) / "figures" / f"seed{self.seed}"
+        return folders.build(self.profile.name) / "figures" / f"seed{self.seed}"
 
     def run(self, name: str) -> "Run":
         """The run of an arm, or of a variant of one. Raises ``ValueError`` if the study has no such arm."""
@@ -122,7 +104,7 @@ class Run:
         return self._scratch("logits")
 
     def _scratch(self, kind: str) -> Path:
-        return build_folder(self.replicate.profile.name) / kind / f"seed{self.replicate.seed}"
+        return folders.build(self.replicate.profile.name) / kind / f"seed{self.replicate.seed}"
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold this run for the current process. Raises ``BusyError`` if another one trains it now."""
@@ -224,7 +206,7 @@ def load_all(profile: Profile, study: Study = STUDY, including: int | None = Non
         NotTrained: there is no record, or none of that seed; the message says what to run.
         StorageError: a record is damaged, or records do not belong together.
     """
-    names = [path.name.removeprefix("seed") for path in results_folder(profile.name).glob("seed*")]
+    names = [path.name.removeprefix("seed") for path in folders.results(profile.name).glob("seed*")]
     by_seed: dict[int, dict[str, Record]] = {}
     for seed in sorted(int(name) for name in names if name.isdecimal() and int(name) < 2**32):
         replicate = Replicate(profile, seed, study)
@@ -267,7 +249,7 @@ def _check_alike(profile: Profile, by_seed: Mapping[int, Mapping[str, Record]]) 
         for name, record in runs.items():
             first = first_seed.setdefault(name, seed)
             if record.identity.recipe() != by_seed[first][name].identity.recipe():
-                one, two = (results_folder(profile.name) / f"seed{number}" for number in (seed, first))
+                one, two = (folders.results(profile.name) / f"seed{number}" for number in (seed, first))
                 raise StorageError(
                     f"{name} was trained with other settings for seed {seed} than for seed {first}: delete {one} or "
                     f"{two}, whichever is out of date."
