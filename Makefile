@@ -45,6 +45,7 @@ lab: $(READY)
 bench: $(READY) benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/picture.py
 
 export: $(VENV)/extra
 	$(BIN)/python -m kdlib.report export $(ARM) $(PROFILE)
