@@ -341,6 +341,7 @@ def test_differences_show_intervals_verdicts_and_the_band_of_the_rule(made):
         ((low, _), (high, _)) = container.lines[2][0].get_segments()[0]
         assert (low, high) == pytest.approx((estimate.low, estimate.high))
         assert text.endswith(inference.verdict(estimate))
+        assert container.lines[0].get_markerfacecolor() == ("black" if contrast in STUDY.primary else "white")
     band = axes.patches[0]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.8, 0.8))
     assert axes.get_xlabel().endswith("3 seeds)" if made is SEEDS else "200 test images)")

@@ -80,16 +80,22 @@ def loss_curves(results: Results) -> Figure:
 
 
 def differences(results: Results) -> Figure:
-    """The paired differences in test accuracy with their 95 % intervals, and the band of the 0.8-point rule."""
+    """The paired differences in test accuracy with their 95 % intervals, and the band of the 0.8-point rule.
+
+    Primary contrasts have filled markers, exploratory ones open markers.
+    """
     contrasts = inference.available(results, results.study.contrasts)
     title = "Differences in validation accuracy, with 95 % intervals"
-    picture, axes = new(results, title, height=0.45 * len(contrasts) + 1.5)
+    picture, axes = new(results, title, height=0.45 * len(contrasts) + 1.75)
     axes.axvspan(-GAP, GAP, color=BAND)
-    axes.set_title(f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap")
+    axes.set_title(
+        f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap\nfilled: primary; open: exploratory"
+    )
     axes.axvline(0, color=GREY, linewidth=1)
     estimates = [inference.difference(results, contrast) for contrast in contrasts]
-    for row, estimate in enumerate(estimates):
-        axes.errorbar(estimate.mean, row, xerr=estimate.half_width, fmt="o", color="black", capsize=4)
+    for row, (contrast, estimate) in enumerate(zip(contrasts, estimates, strict=True)):
+        inside = "black" if contrast in results.study.primary else "white"
+        axes.errorbar(estimate.mean, row, xerr=estimate.half_width, fmt="o", color="black", mfc=inside, capsize=4)
         text = f"{signed(estimate.mean)}  {inference.verdict(estimate)}"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center")
     axes.set_yticks(range(len(contrasts)), [tables.title(results, contrast) for contrast in contrasts])
