@@ -83,7 +83,8 @@ class RandomRegressor(Regressor):
         self.kind = "fixed random semi-orthogonal matrix"
         self.standardise = nn.BatchNorm2d(guided_width, affine=False)
         self.conv = nn.Conv2d(guided_width, hints.shape[1], 1, bias=False).requires_grad_(False)
-        nn.init.orthogonal_(self.conv.weight)
+        # In float64, so that rounding, which depends on the machine and its threads, leaves the matrix the same.
+        self.conv.weight.copy_(nn.init.orthogonal_(self.conv.weight.double()))
 
     def forward(self, guided: Tensor) -> Tensor:
         return self.conv(self.standardise(guided))

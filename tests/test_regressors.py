@@ -62,6 +62,17 @@ def test_a_random_matrix_is_semi_orthogonal_and_belongs_to_its_seed(widths):
     assert torch.equal(matrix, again.conv.weight.flatten(1)) and not torch.equal(matrix, other.conv.weight.flatten(1))
 
 
+def test_a_random_matrix_is_the_same_for_every_number_of_threads():
+    """Or a run could not be resumed on another machine: its first weights are a part of its identity."""
+    teacher, student = models.teacher(), models.student(widths=models.WIDE_WIDTHS)
+    threads, matrices = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        matrices.append(RandomRegressor(student, teacher, images()).conv.weight)
+    torch.set_num_threads(threads)
+    assert torch.equal(*matrices)
+
+
 def test_kinds_with_nothing_to_learn_standardise_the_guided_layer():
     student, teacher = small_network(), small_network(1)
     guided = 3 + 5 * torch.randn(32, 16, 8, 8, generator=torch.Generator().manual_seed(0))
