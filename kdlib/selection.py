@@ -9,8 +9,8 @@ where it gained half a point of accuracy or more, of stage one where R² was hig
 
 Every arm but the teacher tries the same learning rates, and in a single stage the same weights of the hint loss. Where
 the best value is the lowest or the highest of them, further ones are tried until it is neither. Where it gains half a
-point or more, a second seed is tried with it and with the recipe's value; it was adopted where the mean gain of both is
-still half a point.
+point or more, a second seed is tried with it and with the recipe's value. It was adopted where it gains half a point
+there too: the best of several values gains more with the seed that chose it than with others.
 
 python -m kdlib.selection    train what results/selection.json lacks, add it there and print it
 """
@@ -177,7 +177,7 @@ def try_changes(data: Data, known: list[Row]) -> Iterator[Row]:
 def try_grids(data: Data, known: list[Row]) -> Iterator[Row]:
     """One row an arm and setting: the score of each value of the grid; stages one first, as others rest on them.
 
-    Where a value scores so much above the recipe's that it would be adopted, "second" has both scores of a second seed.
+    Where a value scores so much above the recipe's that it may be adopted, "second" has both scores of a second seed.
     Rows of ``known`` grids are taken from there, unless a recipe on which they rest has changed.
     """
     for arm in sorted(EXTENDED.arms, key=lambda arm: arm.stage != "stage one"):

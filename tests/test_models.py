@@ -11,7 +11,8 @@ from kdlib import models
 from kdlib.models import GUIDED_STAGE
 from kdlib.objectives import Classify
 from kdlib.regressors import Regressor
-from kdlib.storage.runs import NotTrained, Replicate, results_folder
+from kdlib.storage import folders
+from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import STUDY
 from kdlib.training import fit
 
@@ -149,7 +150,7 @@ def test_published_network_is_built_from_the_widths_in_its_record(small_data, sm
     schedule = dataclasses.replace(small_profile.student, epochs=1)
     record = fit(Classify(models.student()), small_data, schedule, replicate.run("baseline"))
     published = STUDY.profile("published")
-    shutil.move(results_folder(small_profile.name), results_folder(published.name))
+    shutil.move(folders.results(small_profile.name), folders.results(published.name))
 
     monkeypatch.setattr(models, "STUDENT_WIDTHS", ((4,), (4,), (4,), (4,)))
     model = models.load(Replicate(published).run("baseline"))

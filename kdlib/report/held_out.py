@@ -10,8 +10,7 @@ import pandas as pd
 
 from kdlib.design import Arm
 from kdlib.report.inference import signed
-from kdlib.storage import files
-from kdlib.storage.runs import root
+from kdlib.storage import files, folders
 from kdlib.study import EXTENDED
 
 
@@ -26,7 +25,7 @@ def trials() -> pd.DataFrame:
 def grids(arms: Iterable[Arm]) -> pd.DataFrame:
     """The score (%) of each value that an arm could have, and the value that it has.
 
-    Scores are accuracies, of stage one R². Of values that would be adopted there is a second seed.
+    Scores are accuracies, of stage one R². Of values that gain enough there is a second seed, which decides.
     """
     known = {arm.name: arm for arm in arms}
     rows = {}
@@ -60,5 +59,5 @@ def bodies() -> pd.DataFrame:
 
 
 def _tried(kind: str) -> list[dict[str, Any]]:
-    path = root() / "results" / "selection.json"
+    path = folders.root() / "results" / "selection.json"
     return files.read_json(path).get(kind, []) if path.exists() else []
