@@ -161,6 +161,9 @@ EXTENDED = replace(
     ),
 )  # fmt: skip
 
+# Arms whose weights of seed 0 are published; of all others the records alone.
+PUBLISHED_WEIGHTS = (*(arm.name for arm in STUDY.arms), "wide_baseline", "wide_distill")
+
 
 def study_of(notebook: str) -> Study:
     """The smaller of the two studies to which a notebook belongs."""

@@ -246,7 +246,8 @@ def own(project, papermill):
     save(results(3, images=20, accuracies={"exp1": 70.0}), THERE)
     variant = Replicate(FULL).run("distill-temperature8")
     record(variant.name).save(variant.record_path)
-    files.write_bytes(variant.weights_path, b"weights")
+    for run in (variant, Replicate(FULL, 0, EXTENDED).run("random_tuned")):
+        files.write_bytes(run.weights_path, b"weights")
     for name in NOTEBOOKS:
         write(new_notebook(cells=[new_code_cell("1 + 1", id="a")]), project / f"notebooks/{name}.ipynb")
         write(executed(name), project / f"build/full/seed0/{name}.ipynb")
@@ -280,7 +281,7 @@ def test_publishing_takes_records_of_all_seeds_and_weights_of_seed_0_and_nothing
     expected |= {f"seed{seed}/timing/{arm.name}.json" for seed, arm in itertools.product((0, 1), STUDY.arms)}
     expected |= {f"seed0/{arm.name}.safetensors" for arm in STUDY.arms}
     found = contents(project / "results/full")
-    assert set(found) == expected  # no variant, and nothing of the older run
+    assert set(found) == expected  # no variant, no other weights, and nothing of the older run
     assert all(found[name] == source[name] for name in expected)
     assert runs.load_all(THERE) == runs.load_all(FULL) and contents(project / "build/full/results") == source
 

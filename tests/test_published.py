@@ -18,11 +18,12 @@ from kdlib.report import cells, measures, prose, publish
 from kdlib.settings import PUBLISHED, REFERENCE
 from kdlib.storage import runs
 from kdlib.storage.runs import Replicate
-from kdlib.study import EXTENDED, STUDY
+from kdlib.study import EXTENDED, PUBLISHED_WEIGHTS, STUDY
 from kdlib.training import evaluate
 
 HOME = Path(__file__).parents[1]
 STUDENTS = [arm.name for arm in STUDY.arms if arm.classifies]
+WEIGHTS = sorted(path.stem for path in (HOME / "results/full/seed0").glob("*.safetensors"))
 MOVED = 10  # test images that other processors may put into another class: 0.1 points
 
 
@@ -33,12 +34,18 @@ def published(project, monkeypatch):
     return Replicate(STUDY.profile(PUBLISHED), 0)
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+def test_weights_are_committed_of_the_models_of_which_they_are_published(published):
+    records = Replicate(published.profile, 0, EXTENDED).records()
+    assert sorted(name for name in PUBLISHED_WEIGHTS if name in records) == WEIGHTS
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTS if EXTENDED.arm(name).classifies])
 def test_committed_weights_give_the_published_predictions(published, cifar10, name, monkeypatch):
-    for widths in ("TEACHER_WIDTHS", "STUDENT_WIDTHS"):  # the record names its own
+    for widths in ("TEACHER_WIDTHS", "STUDENT_WIDTHS", "WIDE_WIDTHS"):  # the record names its own
         monkeypatch.setattr(models, widths, ((4,), (4,), (4,), (4,)))
-    record = published.run(name).record()
-    found, logits = evaluate(Classify(models.load(published.run(name))), cifar10)
+    run = Replicate(published.profile, 0, EXTENDED).run(name)
+    record = run.record()
+    found, logits = evaluate(Classify(models.load(run)), cifar10)
     assert found["accuracy"] == pytest.approx(measures.accuracy(record), abs=0.1)
     assert record.labels == cifar10.test_labels.tolist()
     assert (logits.argmax(1).numpy() != np.array(record.predictions)).sum() <= MOVED

@@ -19,7 +19,7 @@ from kdlib.settings import COMMITTED, PUBLISHED, REFERENCE, Profile
 from kdlib.storage import files, folders, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import EXTENDED, STUDY
+from kdlib.study import EXTENDED, PUBLISHED_WEIGHTS, STUDY
 
 START, END = "<!-- results: written by make publish -->", "<!-- end of results -->"
 READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
@@ -88,8 +88,9 @@ def publish(profile_name: str | None = None) -> None:
     """Renew what the repository shows of the committed runs: ``results/``, ``figures/``, notebooks and READMEs.
 
     Args:
-        profile_name: "full" first takes over one's own run of that profile: its records, the weights of seed 0, and the
-            executed notebooks. "quick" first takes over the records of one's own run as the reference of that profile.
+        profile_name: "full" first takes over one's own run of that profile: its records, some of the weights of seed 0
+            (`study.PUBLISHED_WEIGHTS`), and the executed notebooks. "quick" first takes over the records of one's own
+            run as the reference of that profile.
             None renews what follows from ``results/``: the analysis and the notebooks beyond the note, their figures,
             the answers in the other notebooks, the READMEs.
 
@@ -127,7 +128,7 @@ def _take_run(profile_name: str) -> None:
     if profile_name == COMMITTED[PUBLISHED]:
         _take_outputs({name: build / "seed0" / f"{name}.ipynb" for name in STUDY.notebooks})
         _replace(home / "figures", (build / "figures" / "seed0").glob("*.png"), build / "figures" / "seed0")
-        patterns.append("seed0/*.safetensors")
+        patterns += [f"seed0/{name}.safetensors" for name in PUBLISHED_WEIGHTS]
     # Records of all seeds with their timings, but of no variant.
     taken = [path for pattern in patterns for path in (build / "results").glob(pattern) if "-" not in path.name]
     _replace(home / "results" / profile_name, taken, build / "results")
