@@ -78,8 +78,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-# What every arm tries first: fields of `design.Recipe`, the second one for those that train in a single stage.
-GRIDS: dict[str, tuple[float, ...]] = {"rate": (0.5, 1.0, 2.0), "hint_weight": (0.25, 1.0, 4.0, 16.0)}
+# What every arm tries first: fields of `settings.Recipe`, the first one for those that train in a single stage.
+GRIDS: dict[str, tuple[float, ...]] = {"hint_weight": (0.25, 1.0, 4.0, 16.0), "rate": (0.5, 1.0, 2.0)}
 
 Row = dict[str, Any]
 

@@ -137,7 +137,7 @@ EXTENDED = replace(
             title_zh="等训练量的蒸馏", phrase="the distilled student at equal cost", recipe=Recipe(both_stages=True)),
         Arm("joint_labels", "one stage: hint, labels", "#999999", "09_one_stage", needs=("teacher",),
             title_zh="单阶段：hint 与标签", phrase="the single stage on hint and labels",
-            recipe=Recipe(both_stages=True, hint_weight=1.0, alpha=0.0)),
+            recipe=Recipe(both_stages=True, hint_weight=4.0, alpha=0.0)),
         Arm("joint_distill", "one stage: hint, distillation", "#882255", "09_one_stage", needs=("teacher",),
             title_zh="单阶段：hint 与蒸馏", phrase="the single stage on hint and logits",
             recipe=Recipe(both_stages=True, hint_weight=1.0)),

@@ -75,7 +75,7 @@ def test_every_arm_beyond_chooses_from_the_same_values(small):
     rows = list(selection.try_grids(small.data, []))
     assert [(row["arm"], row["setting"]) for row in rows] == [
         ("hint", "rate"), ("hint_random", "rate"), ("baseline", "rate"), ("distill", "rate"), ("random_frozen", "rate"),
-        ("joint_labels", "rate"), ("joint_labels", "hint_weight"),
+        ("joint_labels", "hint_weight"), ("joint_labels", "rate"),
     ]  # fmt: skip
     made = identities(small.folder)
     for row in rows:
