@@ -78,7 +78,7 @@ def scales(results: Results) -> Figure:
     if results.seeds("distill"):
         mean, arm = inference.accuracy(results, "distill").mean, results.study.arm("distill")
         axes.axhline(mean, color=arm.colour, linestyle="--", label=f"{arm.title}: {mean:.2f} %")
-        axes.legend()
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize="small")  # above, where no interval is
     axes.set_xticks(range(len(arms)), [f"{arm.recipe.scale:g}\n{arm.title}" for arm in arms])
     axes.set(xlabel="scale of the guided layers' learning rate in stage two", xlim=(-0.4, len(arms) - 0.4))
     axes.set(ylabel=f"validation {ACCURACY}", title=f"after the final epoch; intervals over {over(estimates)}")
