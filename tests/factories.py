@@ -6,10 +6,11 @@ import zlib
 import numpy as np
 
 from kdlib.datasets import DATASETS
+from kdlib.report import prose
 from kdlib.storage import files
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import Replicate, Results
-from kdlib.study import STUDY
+from kdlib.study import EXTENDED, STUDY
 
 STEPS = 20  # an epoch
 
@@ -169,14 +170,14 @@ def sparsely(made, step):
     return made.model_copy(update={"tested": tested, "test": test})
 
 
-def accurate(**runs):
+def accurate(study=STUDY, **runs):
     """Results whose arms end at these test accuracies (%), one a seed; None where an arm was not run."""
     count = len(next(iter(runs.values())))
     return Results(
-        STUDY,
+        study,
         {
             seed: {
-                run: with_curves(record(run, seed, images=20, epochs=1), test={"accuracy": [values[seed]]})
+                run: with_curves(record(run, seed, study=study, images=20, epochs=1), test={"accuracy": [values[seed]]})
                 for run, values in runs.items()
                 if values[seed] is not None
             }
@@ -207,3 +208,8 @@ def save(made, profile):
             made_record.save(run.record_path)
             files.write_json(run.timing_path, {"seconds": [10.0 * (seed + 1), 5.0]})
             files.write_bytes(run.weights_path, b"weights")
+
+
+def readme(made, language="en", seconds=60):
+    """The top of a README, from results of the note's arms alone."""
+    return prose.readme(made, Results(EXTENDED, made.by_seed), language, seconds)

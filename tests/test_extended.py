@@ -178,7 +178,8 @@ def test_the_published_answer_is_told_where_the_published_run_has_the_arms(noteb
     assert heading.startswith("published run, 2 seeds") and told == prose.sentences(
         notebook, runs.load_all(published, EXTENDED)
     )
-    assert cells.of_published(ANALYSIS)[1] == prose.sentences(ANALYSIS, runs.load_all(published))
+    (answer,) = prose.answer(runs.load_all(published, EXTENDED))
+    assert cells.of_published(ANALYSIS)[1] == [answer, *prose.sentences(ANALYSIS, runs.load_all(published))]
 
 
 def test_the_last_cell_renews_the_answer_with_all_seeds(monkeypatch):

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 import pytest
-from factories import results, save
+from factories import readme, results, save
 
 from kdlib.design import ANALYSIS
 from kdlib.report import cells, prose, study_plots, tables
@@ -81,7 +81,7 @@ def test_what_is_said_is_about_the_rest(missing):
         assert not any(arm.called("en") in sentence.lower() for sentence in told)
     left = [contrast for contrast in STUDY.contrasts if missing not in (contrast.first, contrast.second)]
     for language in ("en", "zh"):
-        text = prose.readme(made, language, 3600)
+        text = readme(made, language, 3600)
         assert not re.search(r"nan|None|\*{3}|\n{3}", text)
         findings = [line for line in text.splitlines() if line.startswith("- ")]
         assert findings == [f"- {sentence}" for sentence in prose.findings(made, language)]
@@ -95,12 +95,12 @@ def test_the_question_of_the_matrix_is_left_out_only_where_an_arm_that_it_needs_
     answered = {missing: bool(prose.matrix(made)) for missing, made in LACKING.items()}
     assert [missing for missing, answer in answered.items() if not answer] == ["distill", "exp1", "exp2"]
     for missing, made in LACKING.items():
-        assert prose.readme(made, "en", 60).startswith("**") == answered[missing]
+        assert readme(made, "en", 60).startswith("**") == answered[missing]
 
 
 @pytest.mark.parametrize("missing", ARMS)
 def test_the_readme_has_a_row_for_each_model_that_was_run(missing):
-    rows = re.findall(r"^\| (?!:)(.+?) \|", prose.readme(LACKING[missing], "en", 60), re.MULTILINE)
+    rows = re.findall(r"^\| (?!:)(.+?) \|", readme(LACKING[missing], "en", 60), re.MULTILINE)
     assert rows[1:] == [arm.title for arm in STUDY.arms if arm.classifies and arm.name != missing]
 
 
@@ -118,7 +118,7 @@ def test_the_teacher_alone_is_a_study_too():
         drawn.draw_without_rendering()
         assert drawn.get_supxlabel().endswith(f"not run: {named(ALONE)}")
     assert prose.sentences("01_teacher", ALONE) == [prose.headline(ALONE, "teacher")]
-    assert "| teacher |" in prose.readme(ALONE, "en", 60) and prose.sentences(ANALYSIS, ALONE) == []
+    assert "| teacher |" in readme(ALONE, "en", 60) and prose.sentences(ANALYSIS, ALONE) == []
     assert f"Not run: {named(ALONE)}." in cells.shown(ALONE).data
 
 

@@ -4,12 +4,12 @@ import dataclasses
 import re
 
 import pytest
-from factories import accurate, record, results, with_curves
+from factories import accurate, readme, record, results, with_curves
 
 from kdlib.design import ANALYSIS, Contrast
 from kdlib.report import inference, measures, prose
 from kdlib.storage.runs import Results
-from kdlib.study import STUDY
+from kdlib.study import EXTENDED, STUDY
 
 LANGUAGES = ["en", "zh"]
 EXPERIMENTS = Contrast("exp2", "exp1")
@@ -101,6 +101,56 @@ def test_the_answer_follows_the_signs(language):
         (text,) = prose.matrix(results_, language)
         said = re.findall(f"{ABOVE[language]}|{BELOW[language]}", text)
         assert said == [word[language] for word in words] and re.findall(r"\d\.\d\d", text) == sizes
+
+
+SAME, APART, UNSURE = (0.0, 0.1, -0.1), (-3.0, -3.1, -2.9), (-1.0, 1.0, 3.0)
+
+
+def of_the_matrix(*differences, seeds=3):
+    """Results in which the primary contrasts of the extended study have these differences, one a seed."""
+    runs = {}
+    for contrast, values in zip(EXTENDED.primary, differences, strict=True):
+        runs |= {contrast.first: [90 + value for value in values[:seeds]], contrast.second: [90.0] * seeds}
+    return accurate(EXTENDED, **runs)
+
+
+@pytest.mark.parametrize(
+    ("differences", "english", "chinese"),
+    [
+        ([SAME] * 4, "The extra matrix does not affect the result by the 0.8-point rule: ", "额外的矩阵不影响结果："),
+        ([APART] * 4, "The extra matrix affects the result: ", "额外的矩阵影响结果："),
+        ([SAME, APART, APART, UNSURE], "The extra matrix affects the result in 2 of 4 comp", "4 项比较中有 2 项表明"),
+        ([SAME, UNSURE, SAME, SAME], "extra matrix affects the result is undecided in 1 of 4", "有 1 项无法判定："),
+    ],
+)  # fmt: skip
+def test_the_question_is_answered_by_the_verdicts_of_the_primary_contrasts(differences, english, chinese):
+    made = of_the_matrix(*differences)
+    largest = max(EXTENDED.primary, key=lambda pair: abs(inference.difference(made, pair).mean))
+    estimate = inference.difference(made, largest)
+    for language, words in (("en", english), ("zh", chinese)):
+        (text,) = prose.answer(made, language)
+        assert words in text
+        for value in (estimate.mean, estimate.low, estimate.high):
+            assert inference.signed(value) in text
+        assert "3 seeds" in text if language == "en" else "3 个随机种子" in text
+        assert all(EXTENDED.arm(arm).called(language) in text for arm in (largest.first, largest.second))
+
+
+def test_the_question_has_no_answer_from_one_seed_or_without_one_of_the_arms():
+    assert prose.answer(of_the_matrix(*[APART] * 4, seeds=1)) == []
+    for contrast in EXTENDED.primary:
+        made = results(2, study=EXTENDED, images=20, without=[contrast.first])
+        assert prose.answer(made) == []
+
+
+def test_the_readme_opens_with_the_answer_and_tells_each_primary_contrast():
+    made = results(3, study=EXTENDED, images=200)
+    core = Results(STUDY, results(3, images=200).by_seed)
+    for language in LANGUAGES:
+        text = prose.readme(core, made, language, 60)
+        assert text.startswith(f"**{prose.answer(made, language)[0]}**") and prose.matrix(core, language)[0] not in text
+        found = [line for line in text.splitlines() if line.startswith("- ")]
+        assert found[:4] == [f"- {prose.compare(made, pair, language)}" for pair in EXTENDED.primary]
 
 
 def rising(**runs):
@@ -205,7 +255,7 @@ def test_sentences_are_whole_and_of_readable_length(notebook, seeds):
 
 def test_readme_shows_every_model_beside_the_note():
     made = results(5, images=200)
-    lines = prose.readme(made, "en", 3600).splitlines()
+    lines = readme(made, "en", 3600).splitlines()
     row = next(line for line in lines if line.startswith("| student (exp. 2) |"))
     assert f"**{inference.accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
@@ -233,7 +283,7 @@ def test_findings_are_the_contrasts_whose_interval_excludes_zero_and_a_list_of_t
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_both_languages_give_the_same_numbers(seeds):
-    english, chinese = (prose.readme(results(seeds, images=200), language, 5000) for language in LANGUAGES)
+    english, chinese = (readme(results(seeds, images=200), language, 5000) for language in LANGUAGES)
     assert "1.4" in numbers(english)  # hours a seed
     pairs = list(zip(english.splitlines(), chinese.splitlines(), strict=True))
     for one, other in [pair for pair in pairs if "CIFAR-10" in pair[0] or pair[0][:1] in "|-*"]:
@@ -251,10 +301,10 @@ def test_the_caption_tells_of_an_earlier_recipe_where_one_record_is_of_another_t
         today[arm.name] = made.model_copy(update={"identity": made.identity.model_copy(update={"schedule": schedule})})
     other = Results(STUDY, {0: {**today, "exp1": record("exp1", images=20)}})
     words = {"en": "earlier", "zh": "较早"}[language]
-    assert words not in prose.readme(Results(STUDY, {0: today}), language, 60)
-    assert words in prose.readme(other, language, 60)
+    assert words not in readme(Results(STUDY, {0: today}), language, 60)
+    assert words in readme(other, language, 60)
 
 
 def test_the_caption_names_all_numbers_of_seeds_where_the_arms_differ_in_them():
     made = accurate(teacher=[92, 92], baseline=[89, 89.5], exp2=[91, None], hint=[None, 0])
-    assert "over 2 seeds / 20 test images" in prose.readme(made, "en", 60)
+    assert "over 2 seeds / 20 test images" in readme(made, "en", 60)

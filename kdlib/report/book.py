@@ -74,7 +74,9 @@ def _pages(profile: Profile, results: Results, chapters: list[str]) -> dict[str,
         "cover",
         "markdown",
         notice=cells.DIGITS if profile.dataset == "digits" else "",
-        results=prose.readme(results, "en", publish.training_seconds(profile, results)),
+        results=prose.readme(
+            results, runs.load_all(profile, EXTENDED), "en", publish.training_seconds(profile, results)
+        ),
         chapters={heading: names for heading, names in headings.items() if names},
     )
     summary = tables.summary(results)

@@ -12,12 +12,13 @@ from IPython.display import Markdown, display, update_display
 
 from kdlib.checks import nearest
 from kdlib.datasets import DATASETS
+from kdlib.design import ANALYSIS
 from kdlib.report import prose
 from kdlib.settings import PUBLISHED, Profile
 from kdlib.storage import folders, runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import STUDY, study_of
+from kdlib.study import EXTENDED, STUDY, study_of
 
 ANSWER = "answer"  # names the display that `found` renews
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
@@ -111,12 +112,20 @@ def answer(notebook: str, profile: Profile, results: Results | None = None) -> M
 
 def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:
     """What a run tells of a notebook's question, and why that differs from the published run, where it does."""
-    told = prose.sentences(notebook, results)
+    told = _answer(notebook, profile) + prose.sentences(notebook, results)
     with contextlib.suppress(NotTrained):
         published = runs.load_all(STUDY.profile(PUBLISHED), results.study)
         if profile.dataset == published.any_record.identity.data["name"]:
             told += prose.reversals(notebook, results, published)
     return told
+
+
+def _answer(notebook: str, profile: Profile) -> list[str]:
+    """What all arms of a run tell of the study's question, which is that of the analysis."""
+    if notebook == ANALYSIS:
+        with contextlib.suppress(NotTrained):
+            return prose.answer(runs.load_all(profile, EXTENDED))
+    return []
 
 
 def of_published(notebook: str) -> tuple[str, list[str]]:
@@ -127,7 +136,7 @@ def of_published(notebook: str) -> tuple[str, list[str]]:
         return "There is no published run yet", []
     seeds = f", {len(published.by_seed)} seeds" if len(published.by_seed) > 1 else ""
     recipe = ", by an earlier recipe" if prose.earlier(published) else ""
-    told = prose.sentences(notebook, published)
+    told = _answer(notebook, STUDY.profile(PUBLISHED)) + prose.sentences(notebook, published)
     return (f"published run{seeds}{recipe}" if told else "The published run has no such arms yet"), told
 
 

@@ -49,6 +49,29 @@ def matrix(results: Results, language: Language = "en") -> list[str]:
     return [say("matrix", language, frozen=frozen, tuned=tuned)]
 
 
+def answer(beyond: Results, language: Language = "en") -> list[str]:
+    """Whether the matrix matters, by the verdicts of all primary contrasts of the extended study, and the largest of
+    their differences; nothing unless each was run with several seeds.
+    """
+    pairs = beyond.study.primary
+    if not all(len(beyond.seeds(pair.first, pair.second)) > 1 for pair in pairs):
+        return []
+    estimates = {pair: inference.difference(beyond, pair) for pair in pairs}
+    verdicts = [inference.verdict(estimate) for estimate in estimates.values()]
+    largest = max(pairs, key=lambda pair: abs(estimates[pair].mean))
+    first, second = _names(beyond, largest, language)
+    mean, low, high = (signed(getattr(estimates[largest], name)) for name in ("mean", "low", "high"))
+    return [
+        say(
+            "answer",
+            language,
+            **{"n": len(pairs), "gaps": verdicts.count("gap"), "alike": verdicts.count("no gap"), "gap": GAP},
+            **{"first": first, "second": second, "mean": mean, "low": low, "high": high},
+            seeds=_over(estimates[largest], language),
+        )
+    ]
+
+
 def small_scale(results: Results, language: Language) -> list[str]:
     """What a quick run tells of the primary contrasts, marked as such; nothing if none of them was run."""
     compared = [compare(results, pair, language) for pair in inference.available(results, results.study.primary)]
@@ -163,8 +186,16 @@ def reversals(notebook: str, results: Results, published: Results) -> list[str]:
     return told
 
 
-def readme(results: Results, language: Language, seconds: float) -> str:
-    """Picture, table, answer and findings for the top of the README, as Markdown; a seed trained for ``seconds``."""
+def readme(results: Results, beyond: Results, language: Language, seconds: float) -> str:
+    """Answer, picture, table and findings for the top of the README, as Markdown.
+
+    Args:
+        results, beyond: of the note's arms, and of all.
+        language: of the text.
+        seconds: of training, a seed of the note's arms.
+    """
+    answers = answer(beyond, language)
+    primary = [compare(beyond, pair, language) for pair in beyond.study.primary] if answers else []
     table = tables.summary(results).xs("here", axis=1, level=1)
     note = results.study.note.figures.get("validation accuracy, best epoch", {})
     rows = []
@@ -200,8 +231,8 @@ def readme(results: Results, language: Language, seconds: float) -> str:
         head=say("head", language),
         rows=rows,
         caption=caption,
-        answers=matrix(results, language),
-        findings=findings(results, language),
+        answers=answers or matrix(results, language),
+        findings=primary + findings(results, language),
     ).rstrip()
 
 

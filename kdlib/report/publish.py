@@ -158,12 +158,15 @@ def _execute(notebook: str, profile_name: str) -> Path:
 
 
 def of_readme(language: prose.Language) -> str:
-    """What the top of a README shows: the published run, and of a committed quick run what it tells of the matrix."""
+    """What the top of a README shows: the published run and, while that has no answer to the study's question, what a
+    committed quick run tells of it.
+    """
     profile = STUDY.profile(PUBLISHED)
-    results = runs.load_all(profile, including=0)
-    parts = [prose.readme(results, language, training_seconds(profile, results))]
+    results, beyond = runs.load_all(profile, including=0), runs.load_all(profile, EXTENDED)
+    parts = [prose.readme(results, beyond, language, training_seconds(profile, results))]
     with contextlib.suppress(NotTrained):
-        told = prose.small_scale(runs.load_all(STUDY.profile(REFERENCE), EXTENDED), language)
+        small = runs.load_all(STUDY.profile(REFERENCE), EXTENDED)
+        told = [] if prose.answer(beyond) else prose.small_scale(small, language)
         parts += ["\n".join([told[0], "", *told[1:]])] if told else []
     return "\n\n".join(parts)
 
