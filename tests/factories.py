@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 from kdlib.datasets import DATASETS
-from kdlib.report import prose
+from kdlib.report import front_page
 from kdlib.storage import files
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import Replicate, Results
@@ -212,4 +212,4 @@ def save(made, profile):
 
 def readme(made, language="en", seconds=60):
     """The top of a README, from results of the note's arms alone."""
-    return prose.readme(made, Results(EXTENDED, made.by_seed), language, seconds)
+    return front_page.text(made, Results(EXTENDED, made.by_seed), language, seconds)

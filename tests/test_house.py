@@ -14,7 +14,7 @@ ORDER = [
     "similarity", "calibration", "training", "arms", "selection",
     "report.measures", "report.inference", "report.tables", "report.extended_tables", "report.held_out",
     "report.figure", "report.run_plots", "report.image_plots", "report.study_plots", "report.error_plots",
-    "report.extended_plots", "report.prose", "report.cells", "report.publish", "report.book",
+    "report.extended_plots", "report.prose", "report.front_page", "report.cells", "report.publish", "report.book",
     "report.execute", "report.export", "report.graph", "report.__main__",
 ]  # fmt: skip
 

@@ -7,7 +7,7 @@ import pytest
 from factories import readme, results, save
 
 from kdlib.design import ANALYSIS
-from kdlib.report import cells, prose, study_plots, tables
+from kdlib.report import cells, front_page, prose, study_plots, tables
 from kdlib.storage import runs
 from kdlib.study import STUDY
 
@@ -84,7 +84,7 @@ def test_what_is_said_is_about_the_rest(missing):
         text = readme(made, language, 3600)
         assert not re.search(r"nan|None|\*{3}|\n{3}", text)
         findings = [line for line in text.splitlines() if line.startswith("- ")]
-        assert findings == [f"- {sentence}" for sentence in prose.findings(made, language)]
+        assert findings == [f"- {sentence}" for sentence in front_page.findings(made, language)]
         told_of = "\n".join(findings)
         assert all(
             STUDY.arm(name).called(language) in told_of.lower() for pair in left for name in (pair.first, pair.second)

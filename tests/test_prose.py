@@ -7,7 +7,7 @@ import pytest
 from factories import accurate, readme, record, results, with_curves
 
 from kdlib.design import ANALYSIS, Contrast
-from kdlib.report import inference, measures, prose
+from kdlib.report import front_page, inference, measures, prose
 from kdlib.storage.runs import Results
 from kdlib.study import EXTENDED, STUDY
 
@@ -147,7 +147,7 @@ def test_the_readme_opens_with_the_answer_and_tells_each_primary_contrast():
     made = results(3, study=EXTENDED, images=200)
     core = Results(STUDY, results(3, images=200).by_seed)
     for language in LANGUAGES:
-        text = prose.readme(core, made, language, 60)
+        text = front_page.text(core, made, language, 60)
         assert text.startswith(f"**{prose.answer(made, language)[0]}**") and prose.matrix(core, language)[0] not in text
         found = [line for line in text.splitlines() if line.startswith("- ")]
         assert found[:4] == [f"- {prose.compare(made, pair, language)}" for pair in EXTENDED.primary]
@@ -260,14 +260,16 @@ def test_readme_shows_every_model_beside_the_note():
     assert f"**{inference.accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
     assert [line for line in lines if line.startswith("**")] == [f"**{prose.matrix(made)[0]}**"]
-    assert [line for line in lines if line.startswith("- ")] == [f"- {line}" for line in prose.findings(made, "en")]
+    assert [line for line in lines if line.startswith("- ")] == [
+        f"- {line}" for line in front_page.findings(made, "en")
+    ]
 
 
 def test_findings_are_the_contrasts_whose_interval_excludes_zero_and_a_list_of_the_others():
     made = accurate(
         exp2=[90.0, 91.0, 92.0], exp1=[88.0, 89.0, 90.1], distill=[89.0, 91.0, 93.0], baseline=[80.0, 81.0, 82.0]
     )
-    *clear, last = prose.findings(made, "en")
+    *clear, last = front_page.findings(made, "en")
     expected = [
         Contrast("exp2", "exp1"),
         Contrast("distill", "baseline"),
@@ -278,7 +280,7 @@ def test_findings_are_the_contrasts_whose_interval_excludes_zero_and_a_list_of_t
     assert last.endswith(
         "tell: experiment 2 − the distilled student (+0.00), the distilled student − experiment 1 (+1.97)."
     )
-    assert len(prose.findings(accurate(exp2=[90.0, 91.0], exp1=[88.0, 89.0]), "zh")) == 1
+    assert len(front_page.findings(accurate(exp2=[90.0, 91.0], exp1=[88.0, 89.0]), "zh")) == 1
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from kdlib import datasets
 from kdlib.design import ANALYSIS
-from kdlib.report import cells, inference, prose, publish, tables
+from kdlib.report import cells, front_page, inference, prose, publish, tables
 from kdlib.settings import COMMITTED, PUBLISHED, REFERENCE
 from kdlib.storage import files, runs
 from kdlib.storage.cifar10 import DataUnavailable
@@ -294,7 +294,7 @@ def test_publishing_renews_figures_notebooks_and_readmes(project, own, papermill
         (cell,) = nbformat.read(project / f"notebooks/{name}.ipynb", as_version=4).cells
         assert not cell.metadata and cell.execution_count == 1
     for name, language in publish.READMES.items():
-        new = readme(own, language, publish.training_seconds(THERE, own))
+        new = readme(own, language, front_page.training_seconds(THERE, own))
         assert (project / name).read_text("utf-8") == README.replace("old", new)
     ((*_, source, target, _, _, _, _, parameter, value),) = papermill
     assert source == str(project / f"notebooks/{ANALYSIS}.ipynb") and (parameter, value) == ("profile", PUBLISHED)
@@ -389,7 +389,7 @@ def test_a_quick_run_without_the_primary_arms_tells_nothing_of_the_matrix(projec
     save(results(2, images=20), STUDY.profile(REFERENCE))
     assert prose.small_scale(runs.load_all(STUDY.profile(REFERENCE), EXTENDED), "en") == []
     there = runs.load_all(THERE)
-    assert publish.of_readme("en") == readme(there, "en", publish.training_seconds(THERE, there))
+    assert front_page.published("en") == readme(there, "en", front_page.training_seconds(THERE, there))
 
 
 def test_publishing_renews_the_answers_and_what_was_found_in_notebooks_that_stay(project, own):
@@ -431,7 +431,7 @@ def test_the_analysis_is_executed_by_papermill_with_the_published_profile(projec
 def test_training_time_is_that_of_all_runs_of_a_seed_in_the_mean():
     made = results(2, images=20)
     save(made, THERE)  # 10 s in the first epoch of seed 0, 20 s of seed 1, and 5 s in the second epoch
-    assert publish.training_seconds(THERE, made) == len(STUDY.arms) * (15 + 25) / 2
+    assert front_page.training_seconds(THERE, made) == len(STUDY.arms) * (15 + 25) / 2
 
 
 # The marks in the READMEs

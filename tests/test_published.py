@@ -14,7 +14,7 @@ from kdlib import models
 from kdlib.design import ANALYSIS
 from kdlib.objectives import Classify, Hint
 from kdlib.regressors import Regressor
-from kdlib.report import cells, measures, prose, publish
+from kdlib.report import cells, front_page, measures, prose, publish
 from kdlib.settings import PUBLISHED, REFERENCE
 from kdlib.storage import runs
 from kdlib.storage.runs import Replicate
@@ -82,7 +82,7 @@ def test_no_published_run_takes_more_than_100_kb_weights_aside(folder):
 @pytest.mark.parametrize(("name", "language"), publish.READMES.items())
 def test_the_readme_shows_what_the_records_hold(published, name, language):
     text = (HOME / name).read_text("utf-8")
-    assert publish.update(text, publish.of_readme(language)) == text, "run make publish"
+    assert publish.update(text, front_page.published(language)) == text, "run make publish"
 
 
 def test_the_reference_is_a_quick_run_of_todays_recipe_and_networks():

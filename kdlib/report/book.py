@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from kdlib.design import ANALYSIS
-from kdlib.report import cells, prose, publish, tables
+from kdlib.report import cells, front_page, prose, tables
 from kdlib.settings import PUBLISHED, Profile
 from kdlib.storage import files, folders, runs
 from kdlib.storage.runs import Replicate, Results
@@ -74,8 +74,8 @@ def _pages(profile: Profile, results: Results, chapters: list[str]) -> dict[str,
         "cover",
         "markdown",
         notice=cells.DIGITS if profile.dataset == "digits" else "",
-        results=prose.readme(
-            results, runs.load_all(profile, EXTENDED), "en", publish.training_seconds(profile, results)
+        results=front_page.text(
+            results, runs.load_all(profile, EXTENDED), "en", front_page.training_seconds(profile, results)
         ),
         chapters={heading: names for heading, names in headings.items() if names},
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -11,15 +10,12 @@ import jinja2
 import numpy as np
 
 from kdlib.design import ANALYSIS, GAP, Contrast
-from kdlib.report import inference, measures, tables
+from kdlib.report import inference, measures
 from kdlib.report.inference import Estimate, signed
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
 
 Language = Literal["en", "zh"]
-
-_COLUMNS = ("parameters", "training accuracy", "validation accuracy, final epoch", "validation accuracy, best epoch")
-_EPOCHS = {"teacher": "teacher", "student": "stage two", "hint": "stage one"}  # stages whose epochs the caption names
 
 _environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
 _templates = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
@@ -34,9 +30,9 @@ def say(name: str, language: Language = "en", **values: Any) -> str:
 def compare(results: Results, contrast: Contrast, language: Language = "en") -> str:
     """By how much the first arm is above or below the second, and the verdict."""
     estimate = inference.difference(results, contrast)
-    first, second = _names(results, contrast, language)
+    first, second = names(results, contrast, language)
     verdict = fill(inference.verdict(estimate), language, gap=GAP)
-    interval = {"low": signed(estimate.low), "high": signed(estimate.high), "n": _over(estimate, language)}
+    interval = {"low": signed(estimate.low), "high": signed(estimate.high), "n": over(estimate, language)}
     distance = _distance(results, contrast, language)
     return say("compare", language, first=first, second=second, distance=distance, verdict=verdict, **interval)
 
@@ -57,19 +53,13 @@ def answer(beyond: Results, language: Language = "en") -> list[str]:
     if not all(len(beyond.seeds(pair.first, pair.second)) > 1 for pair in pairs):
         return []
     estimates = {pair: inference.difference(beyond, pair) for pair in pairs}
-    verdicts = [inference.verdict(estimate) for estimate in estimates.values()]
+    found = [inference.verdict(estimate) for estimate in estimates.values()]
     largest = max(pairs, key=lambda pair: abs(estimates[pair].mean))
-    first, second = _names(beyond, largest, language)
+    first, second = names(beyond, largest, language)
     mean, low, high = (signed(getattr(estimates[largest], name)) for name in ("mean", "low", "high"))
-    return [
-        say(
-            "answer",
-            language,
-            **{"n": len(pairs), "gaps": verdicts.count("gap"), "alike": verdicts.count("no gap"), "gap": GAP},
-            **{"first": first, "second": second, "mean": mean, "low": low, "high": high},
-            seeds=_over(estimates[largest], language),
-        )
-    ]
+    verdicts = {"n": len(pairs), "gaps": found.count("gap"), "alike": found.count("no gap"), "gap": GAP}
+    seeds = over(estimates[largest], language)
+    return [say("answer", language, first=first, second=second, mean=mean, low=low, high=high, seeds=seeds, **verdicts)]
 
 
 def small_scale(results: Results, language: Language) -> list[str]:
@@ -87,7 +77,7 @@ def headline(results: Results, arm: str) -> str:
     last = inference.accuracy(results, arm)
     training = inference.over_seeds(results, arm, measures.training_accuracy).text(2, " %")
     name = results.study.arm(arm).called("en")
-    return say("headline", arm=name, last=last.text(2, " %"), n=_over(last, "en"), training=training)
+    return say("headline", arm=name, last=last.text(2, " %"), n=over(last, "en"), training=training)
 
 
 def stage_one(results: Results, arm: str) -> str:
@@ -180,73 +170,9 @@ def reversals(notebook: str, results: Results, published: Results) -> list[str]:
             continue
         alike = np.flatnonzero(here * np.mean(curves, axis=0) > 0)
         epochs = pairs[0][0].epochs("test")
-        first, second = _names(results, contrast, "en")
+        first, second = names(results, contrast, "en")
         turned = epochs[alike[-1]] if alike.size else None
         told.append(say("reversal", first=first, second=second, above=here > 0, turned=turned, epochs=epochs[-1]))
-    return told
-
-
-def readme(results: Results, beyond: Results, language: Language, seconds: float) -> str:
-    """Answer, picture, table and findings for the top of the README, as Markdown.
-
-    Args:
-        results, beyond: of the note's arms, and of all.
-        language: of the text.
-        seconds: of training, a seed of the note's arms.
-    """
-    answers = answer(beyond, language)
-    primary = [compare(beyond, pair, language) for pair in beyond.study.primary] if answers else []
-    table = tables.summary(results).xs("here", axis=1, level=1)
-    note = results.study.note.figures.get("validation accuracy, best epoch", {})
-    rows = []
-    for arm in results.models:
-        parameters, training, last, best = (table.at[row, arm.title] for row in _COLUMNS)
-        title = arm.title if language == "en" else arm.title_zh or arm.title
-        noted = f"{note[arm.name]} %" if arm.name in note else tables.NOTHING
-        rows.append([title, parameters, training, f"**{last}**", best, noted])
-    records = [record for runs in results.by_seed.values() for record in runs.values()]
-
-    def all_of(read: Callable[[Record], object], stage: str | None = None) -> str:
-        """What the records, or those of a stage, hold in one place: one value, or all of them."""
-        values = {str(read(record)) for record in records if stage in (None, results.study.arm(record.run).stage)}
-        return " / ".join(sorted(values)) or tables.NOTHING
-
-    caption = say(
-        "caption",
-        language,
-        images=f"{results.any_record.identity.data['train_images']:,}",
-        seeds=len(results.by_seed),
-        **{name: all_of(lambda record: record.identity.schedule["epochs"], stage) for name, stage in _EPOCHS.items()},
-        precision=all_of(lambda record: record.identity.precision),
-        device=all_of(lambda record: record.machine["device"]),
-        threads=all_of(lambda record: record.machine["threads"]),
-        hours=f"{seconds / 3600:.1f}",
-        n=" / ".join(dict.fromkeys(_over(inference.accuracy(results, arm.name), language) for arm in results.models)),
-        earlier=earlier(results),
-    )
-    return fill(
-        "readme",
-        "both",
-        picture=say("picture", language),
-        head=say("head", language),
-        rows=rows,
-        caption=caption,
-        answers=answers or matrix(results, language),
-        findings=primary + findings(results, language),
-    ).rstrip()
-
-
-def findings(results: Results, language: Language) -> list[str]:
-    """The contrasts whose interval excludes zero, a sentence each, and one sentence that lists the others."""
-    told, others = [], []
-    for contrast in inference.available(results, results.study.contrasts):
-        estimate = inference.difference(results, contrast)
-        if estimate.low > 0 or estimate.high < 0:
-            told.append(compare(results, contrast, language))
-        else:
-            others.append(f"{' − '.join(_names(results, contrast, language))} ({signed(estimate.mean)})")
-    if others:
-        told.append(say("open", language, contrasts={"en": ", ", "zh": "，"}[language].join(others)))
     return told
 
 
@@ -266,16 +192,18 @@ def fill(name: str, version: str, **values: Any) -> str:
     return _environment.from_string(_templates[name][version]).render(values)
 
 
-def _over(estimate: Estimate, language: Language) -> str:
+def over(estimate: Estimate, language: Language) -> str:
+    """Of what an interval is over, and of how many."""
     return fill(estimate.source, language, n=f"{estimate.n:,}")
 
 
-def _names(results: Results, contrast: Contrast, language: Language) -> list[str]:
+def names(results: Results, contrast: Contrast, language: Language) -> list[str]:
+    """What sentences call the two arms."""
     return [results.study.arm(arm).called(language) for arm in (contrast.first, contrast.second)]
 
 
 def _distance(results: Results, contrast: Contrast, language: Language) -> str:
     """Where the first of two arms stands: "1.84 points above", or "level with" where that is 0.00."""
-    mean, (_, second) = inference.difference(results, contrast).mean, _names(results, contrast, language)
+    mean, (_, second) = inference.difference(results, contrast).mean, names(results, contrast, language)
     size = f"{abs(mean):.2f}"
     return fill("distance", language, level=float(size) == 0, size=size, above=mean > 0, second=second)

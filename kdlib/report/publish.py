@@ -14,11 +14,11 @@ import nbformat
 
 from kdlib import datasets
 from kdlib.design import ANALYSIS, Study
-from kdlib.report import cells, prose, tables
-from kdlib.settings import COMMITTED, PUBLISHED, REFERENCE, Profile
+from kdlib.report import cells, front_page, tables
+from kdlib.settings import COMMITTED, PUBLISHED
 from kdlib.storage import files, folders, runs
 from kdlib.storage.cifar10 import DataUnavailable, DataUnusable
-from kdlib.storage.runs import NotTrained, Replicate, Results
+from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import EXTENDED, PUBLISHED_WEIGHTS, STUDY
 
 START, END = "<!-- results: written by make publish -->", "<!-- end of results -->"
@@ -113,7 +113,7 @@ def publish(profile_name: str | None = None) -> None:
         for picture in Replicate(STUDY.profile(profile)).figures.glob("*.png"):
             files.write_bytes(home / "figures" / picture.name, picture.read_bytes())
     for name, language in READMES.items():
-        text = update((home / name).read_text("utf-8"), of_readme(language))
+        text = update((home / name).read_text("utf-8"), front_page.published(language))
         files.write_bytes(home / name, text.encode())
 
 
@@ -155,20 +155,6 @@ def _execute(notebook: str, profile_name: str) -> Path:
     if subprocess.run([*command, "--no-progress-bar", "-p", "profile", profile_name]).returncode:
         raise ValueError(f"{output.name} failed (see above): repair it, then run make publish again.")
     return output
-
-
-def of_readme(language: prose.Language) -> str:
-    """What the top of a README shows: the published run and, while that has no answer to the study's question, what a
-    committed quick run tells of it.
-    """
-    profile = STUDY.profile(PUBLISHED)
-    results, beyond = runs.load_all(profile, including=0), runs.load_all(profile, EXTENDED)
-    parts = [prose.readme(results, beyond, language, training_seconds(profile, results))]
-    with contextlib.suppress(NotTrained):
-        small = runs.load_all(STUDY.profile(REFERENCE), EXTENDED)
-        told = [] if prose.answer(beyond) else prose.small_scale(small, language)
-        parts += ["\n".join([told[0], "", *told[1:]])] if told else []
-    return "\n\n".join(parts)
 
 
 def _replace(folder: Path, new: Iterable[Path], base: Path) -> None:
@@ -215,9 +201,3 @@ def update(text: str, new: str) -> str:
     if not start or not end or START in rest or END in before + after:
         raise ValueError(f"The marks {START!r} and {END!r} must stand in it once: put them where the results belong.")
     return f"{before}{START}\n{new}\n{END}{after}"
-
-
-def training_seconds(profile: Profile, results: Results) -> float:
-    """How long a seed of a profile trained, in the mean; tests between the epochs included."""
-    done = [Replicate(profile, seed).run(arm) for seed, arms in results.by_seed.items() for arm in arms]
-    return sum(sum(run.timing().get("seconds", [])) for run in done) / len(results.by_seed)
