@@ -9,7 +9,7 @@ from factories import readme, results, save
 from kdlib.design import ANALYSIS
 from kdlib.report import cells, front_page, prose, study_plots, tables
 from kdlib.storage import runs
-from kdlib.study import STUDY
+from kdlib.study import EXTENDED, STUDY
 
 ARMS = {arm.name: arm for arm in STUDY.arms}
 LACKING = {name: results(2, images=100, epochs=6, without=(name,)) for name in ARMS}
@@ -70,6 +70,17 @@ def test_every_picture_of_the_rest_names_the_missing_one_at_its_foot(picture, mi
     drawn = PICTURES[picture](LACKING[missing])
     drawn.draw_without_rendering()
     assert drawn.get_supxlabel().endswith(f"not run: {ARMS[missing].title}")
+
+
+def test_without_a_contrast_the_picture_of_differences_says_so():
+    drawn = study_plots.differences(ALONE)
+    drawn.draw_without_rendering()
+    assert drawn.axes[0].get_title() == "no contrast has both its arms trained" and not drawn.axes[0].axison
+
+
+def test_a_foot_has_room_for_the_names_of_five_missing_arms():
+    made = results(1, images=20, epochs=2, study=EXTENDED, without=[arm.name for arm in EXTENDED.arms[5:]])
+    assert study_plots.differences(made).get_supxlabel().endswith(f"not run: {len(EXTENDED.arms) - 5} of the arms")
 
 
 @pytest.mark.parametrize("missing", ARMS)

@@ -86,7 +86,11 @@ def differences(results: Results) -> Figure:
     """
     contrasts = inference.available(results, results.study.contrasts)
     title = "Differences in validation accuracy, with 95 % intervals"
-    picture, axes = new(results, title, height=0.45 * len(contrasts) + 1.75)
+    picture, axes = new(results, title, height=0.36 * len(contrasts) + 1.8)
+    if not contrasts:
+        axes.set_axis_off()
+        axes.set_title("no contrast has both its arms trained")
+        return picture
     axes.axvspan(-GAP, GAP, color=BAND)
     axes.set_title(
         f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap\nfilled: primary; open: exploratory"
@@ -99,8 +103,8 @@ def differences(results: Results) -> Figure:
         text = f"{signed(estimate.mean)}  {inference.verdict(estimate)}"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center")
     axes.set_yticks(range(len(contrasts)), [tables.title(results, contrast) for contrast in contrasts])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"difference (points; intervals over {over(estimates)})" if contrasts else "difference (points)")
+    axes.set_ylim(len(contrasts) - 0.4, -0.6)
+    axes.set_xlabel(f"difference (points; intervals over {over(estimates)})")
     axes.grid(False, axis="y")
     return picture
 
@@ -192,8 +196,10 @@ def new(results: Results, title: str, *layout: float, **options: Any) -> tuple[F
     """A figure of a study, and its axes: `figure.new` with the study's records at the foot."""
     record, seeds = results.any_record, list(results.by_seed)
     details = [f"profile {record.profile}", f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
-    if results.missing:
-        details.append("not run: " + ", ".join(arm.title for arm in results.missing))
+    missing = results.missing
+    if missing:  # the foot has room for a few names
+        titles = ", ".join(arm.title for arm in missing)
+        details.append(f"not run: {titles if len(missing) < 6 else f'{len(missing)} of the arms'}")
     return figure.new(title, record.identity.data["name"], ", ".join(details), *layout, **options)
 
 
