@@ -1,4 +1,4 @@
-"""What the laboratory note reports: its figures and conclusions, as data to compare with."""
+"""What the laboratory note and the FitNets paper report, as data to compare with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,11 +23,13 @@ class Note:
     figures: {row of the summary table: {arm: the note's figure with its own digits}}.
     ordering: arms by validation accuracy, the highest first.
     claims: its conclusions.
+    paper: {network of about this size in the paper: (parameters, its test accuracy on CIFAR-10 in percent)}.
     """
 
     figures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ordering: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+    paper: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 _STUDENTS = ("baseline", "distill", "exp1", "exp2")
@@ -48,6 +50,8 @@ NOTE = Note(
         "parameters": {"teacher": "1.35 M"} | dict.fromkeys(_STUDENTS, "306 k"),
     },
     ordering=("exp2", "distill", "baseline", "exp1"),
+    # Romero et al., "FitNets: Hints for Thin Deep Nets" (2015), section 4.
+    paper={"FitNet 1": ("250 k", "89.01"), "FitNet 2": ("862 k", "91.06")},
     claims=(
         Claim("validation accuracy (%)", "teacher", ">", "baseline"),
         Claim("training accuracy (%)", "teacher", ">", "baseline"),

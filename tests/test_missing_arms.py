@@ -112,7 +112,7 @@ def test_the_question_of_the_matrix_is_left_out_only_where_an_arm_that_it_needs_
 @pytest.mark.parametrize("missing", ARMS)
 def test_the_readme_has_a_row_for_each_model_that_was_run(missing):
     rows = re.findall(r"^\| (?!:)(.+?) \|", readme(LACKING[missing], "en", 60), re.MULTILINE)
-    assert rows[1:] == [arm.title for arm in STUDY.arms if arm.classifies and arm.name != missing]
+    assert rows[1:-2] == [arm.title for arm in STUDY.arms if arm.classifies and arm.name != missing]
 
 
 @pytest.mark.parametrize("missing", ARMS)

@@ -151,6 +151,8 @@ def test_the_readme_opens_with_the_answer_and_tells_each_primary_contrast():
         assert text.startswith(f"**{prose.answer(made, language)[0]}**") and prose.matrix(core, language)[0] not in text
         found = [line for line in text.splitlines() if line.startswith("- ")]
         assert found[:4] == [f"- {prose.compare(made, pair, language)}" for pair in EXTENDED.primary]
+        assert "(figures/regressor_accuracy.png)" in text
+        assert "(figures/accuracy_curves.png)" in front_page.text(core, Results(EXTENDED, core.by_seed), language, 60)
 
 
 def rising(**runs):
@@ -258,7 +260,8 @@ def test_readme_shows_every_model_beside_the_note():
     lines = readme(made, "en", 3600).splitlines()
     row = next(line for line in lines if line.startswith("| student (exp. 2) |"))
     assert f"**{inference.accuracy(made, 'exp2').text(2, ' %')}**" in row and row.endswith("| 86.36 % |")
-    assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5
+    assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 5 + len(made.study.note.paper)
+    assert "| FitNet 2 (Romero et al., 2015) | 862 k | – | 91.06 % | – | – |" in lines
     assert [line for line in lines if line.startswith("**")] == [f"**{prose.matrix(made)[0]}**"]
     assert [line for line in lines if line.startswith("- ")] == [
         f"- {line}" for line in front_page.findings(made, "en")

@@ -434,6 +434,11 @@ def test_training_time_is_that_of_all_runs_of_a_seed_in_the_mean():
     assert front_page.training_seconds(THERE, made) == len(STUDY.arms) * (15 + 25) / 2
 
 
+def test_operations_of_training_are_six_for_each_multiplication_of_an_image_and_epoch():
+    made = results(2, images=20, epochs=3)
+    assert front_page.training_operations(made) == len(STUDY.arms) * 3 * 50_000 * 6 * 25_000_000
+
+
 # The marks in the READMEs
 
 

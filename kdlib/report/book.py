@@ -40,7 +40,7 @@ def build(profile_name: str = PUBLISHED) -> str:
         files.write_bytes(source / f"{name}.md", text.encode())
     for path in (folders.root() / "book").glob("*.md"):
         files.write_bytes(source / path.name, path.read_bytes())
-    cover = "accuracy_curves.png"
+    cover = f"{front_page.picture(runs.load_all(profile, EXTENDED))}.png"
     files.write_bytes(source / "figures" / cover, (pictures / cover).read_bytes())
 
     command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", folders.root() / "book"]

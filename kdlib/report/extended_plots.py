@@ -45,7 +45,7 @@ def explained(results: Results, ways: Iterable[Guidance]) -> Figure:
 def guided(results: Results, ways: Iterable[Guidance]) -> Figure:
     """Final test accuracy of each way to guide a student, frozen and fine-tuned, beside its distilled student."""
     ways = [way for way in ways if results.seeds(way.frozen, way.tuned, way.distilled)]
-    picture, axes = new(results, "Accuracy with and without the extra matrix", height=0.8 * len(ways) + 1.8)
+    picture, axes = new(results, "Accuracy with and without the extra matrix", height=0.8 * len(ways) + 2)
     titles = {"frozen": "guided layers frozen", "tuned": "fine-tuned", "distilled": "distilled, no hint"}
     estimates = []
     for row, way in enumerate(ways):
@@ -61,7 +61,7 @@ def guided(results: Results, ways: Iterable[Guidance]) -> Figure:
     axes.set_yticks(range(len(ways)), [way.title for way in ways])
     axes.invert_yaxis()
     axes.set_xlabel(f"validation {ACCURACY}, after the final epoch; intervals over {over(estimates)}")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(titles))
     axes.grid(False, axis="y")
     return picture
 

@@ -34,6 +34,9 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         title = arm.title if language == "en" else arm.title_zh or arm.title
         noted = f"{note[arm.name]} %" if arm.name in note else tables.NOTHING
         rows.append([title, parameters, training, f"**{last}**", best, noted])
+    for network, (parameters, last) in results.study.note.paper.items():
+        title = f"{network} (Romero et al., 2015)"
+        rows.append([title, parameters, tables.NOTHING, f"{last} %", tables.NOTHING, tables.NOTHING])
     records = [record for arms in results.by_seed.values() for record in arms.values()]
 
     def all_of(read: Callable[[Record], object], stage: str | None = None) -> str:
@@ -52,19 +55,26 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         device=all_of(lambda record: record.machine["device"]),
         threads=all_of(lambda record: record.machine["threads"]),
         hours=f"{seconds / 3600:.1f}",
+        operations=f"{training_operations(results):.1e}".replace("e+", "e"),
         n=" / ".join(dict.fromkeys(prose.over(estimate, language) for estimate in accuracies)),
         earlier=prose.earlier(results),
     )
     return prose.fill(
         "readme",
         "both",
-        picture=prose.say("picture", language),
+        picture=picture(beyond),
+        shown=prose.say(picture(beyond), language),
         head=prose.say("head", language),
         rows=rows,
         caption=caption,
         answers=answers or prose.matrix(results, language),
         findings=primary + findings(results, language),
     ).rstrip()
+
+
+def picture(beyond: Results) -> str:
+    """The name of the figure that shows the answer or, while there is none, the accuracies of the note's models."""
+    return "regressor_accuracy" if prose.answer(beyond) else "accuracy_curves"
 
 
 def findings(results: Results, language: Language) -> list[str]:
@@ -99,3 +109,15 @@ def training_seconds(profile: Profile, results: Results) -> float:
     """How long a seed of a profile trained, in the mean; tests between the epochs included."""
     done = [Replicate(profile, seed).run(arm) for seed, arms in results.by_seed.items() for arm in arms]
     return sum(sum(run.timing().get("seconds", [])) for run in done) / len(results.by_seed)
+
+
+def training_operations(results: Results) -> float:
+    """Floating-point operations of a seed's trainings, in the mean, by the usual count: a multiplication is two, with
+    its addition, and an image takes three times a forward pass. What the teacher computes for its students is left out.
+    """
+    images = [
+        record.multiplications * record.identity.data["train_images"] * record.identity.schedule["epochs"]
+        for arms in results.by_seed.values()
+        for record in arms.values()
+    ]
+    return 6 * sum(images) / len(results.by_seed)
