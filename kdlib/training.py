@@ -251,14 +251,15 @@ class _Training:
         weights.load_state(self.objective.modules, checkpoint.tensors, checkpoint.path)
         optimisers.load_state(self.optimizer, checkpoint.tensors)
         self.epoch, self.history = checkpoint.epoch, checkpoint.history
+        print(f"{self.run}  goes on after epoch {self.epoch} of {self.schedule.epochs}", flush=True)
 
     def _check_identity(self, found: Identity, path: os.PathLike) -> None:
         differences = found.differences(self.identity)
         if differences:
-            raise TrainingError(
-                f"{path} was made by a different run: {'; '.join(differences)}. Delete it to train {self.run} "
-                "again, or undo the change."
-            )
+            what = f"{path} was made by a different run: {'; '.join(differences)}. "
+            if all(change.startswith("start.") for change in differences):
+                what += "If the network was trained since it was made, make it anew and call again. Or else: "
+            raise TrainingError(f"{what}Delete it to train {self.run} again, or undo the change.")
 
     def _write_record(self, logits: Tensor | None) -> Record:
         model = self.objective.modules["model"]

@@ -9,7 +9,11 @@ import nbclient
 import nbformat
 import pytest
 
-from kdlib.study import EXTENDED
+from kdlib import datasets
+from kdlib.progress import Progress
+from kdlib.report import cells
+from kdlib.storage.runs import Replicate
+from kdlib.study import EXTENDED, STUDY
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].joinpath("notebooks").glob("0*.ipynb"))
 TRAINING = [path for path in NOTEBOOKS if not path.name.startswith("06")]
@@ -137,3 +141,41 @@ def test_an_interruption_is_a_sentence_that_says_what_to_do(project):
     nbclient.NotebookClient(notebook, timeout=120, allow_errors=True).execute()
     (error,) = notebook.cells[0].outputs
     assert error.traceback == ["Interrupted. Run the cell again: a training goes on from its last epoch."]
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def train(name):
+    """Execute a notebook's cells up to its last training, without pictures, and each training interrupted after its
+    first epoch and its cell then run again, twice.
+    """
+    space = {}
+    sources = [cell.source for cell in code(next(path for path in NOTEBOOKS if path.stem == name))]
+    last = max(number for number, source in enumerate(sources) if "= fit(" in source)
+    for source in sources[: last + 1]:
+        if "= fit(" in source:
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Progress, "epoch", interrupt)
+                exec(source, space)
+            exec(source, space)
+        if "figure.save" not in source:
+            exec(source, space)
+        if source.startswith("# Change a line"):
+            space["profile"] = "smoke"
+
+
+@pytest.mark.parametrize("name", [name for name in STUDY.notebooks if name > "01_teacher"])
+def test_a_training_cell_run_again_goes_on_after_an_interruption_and_is_loaded_once_finished(
+    name, small_data, monkeypatch, capsys
+):
+    monkeypatch.setattr(cells, "prepare", lambda: None)
+    monkeypatch.setattr(datasets, "load", lambda *arguments, **options: small_data)
+    for notebook in ("01_teacher", name):
+        train(notebook)
+        printed = capsys.readouterr().out
+        for arm in STUDY.trained_in(notebook):
+            assert f"{arm.name} (seed 0)  goes on after epoch 1 of 2" in printed
+            assert f"{arm.name} (seed 0)  already trained" in printed
+            assert Replicate(STUDY.profile("smoke")).run(arm.name).record().run == arm.name
