@@ -78,6 +78,10 @@ def test_without_a_contrast_the_picture_of_differences_says_so():
     assert drawn.axes[0].get_title() == "no contrast has both its arms trained" and not drawn.axes[0].axison
 
 
+def test_of_one_model_the_picture_of_agreement_says_so():
+    assert study_plots.agreement(ALONE, 1).axes[0].get_title() == "only one model was trained"
+
+
 def test_a_foot_has_room_for_the_names_of_five_missing_arms():
     made = results(1, images=20, epochs=2, study=EXTENDED, without=[arm.name for arm in EXTENDED.arms[5:]])
     assert study_plots.differences(made).get_supxlabel().endswith(f"not run: {len(EXTENDED.arms) - 5} of the arms")

@@ -233,8 +233,8 @@ def test_variants_are_listed_with_their_accuracies(replicate):
     for name, accuracy in (("distill", 80.0), ("distill-temperature8", 81.0), ("exp1-epochs3-alpha1", 82.0)):
         record(name, accuracy=accuracy, dataset="digits").save(replicate.run(name).record_path)
     table = tables.variants(replicate)
-    assert table["run"].tolist() == ["distill-temperature8", "exp1-epochs3-alpha1"]
-    assert table["test accuracy (%)"].tolist() == pytest.approx([81.0, 82.0])
+    assert table.index.tolist() == ["distill-temperature8", "exp1-epochs3-alpha1"]
+    assert table.to_numpy().tolist() == [["81.00", "80.00", "+1.00"], ["82.00", "–", "–"]]
     assert tables.variants(Replicate(replicate.profile, seed=1)).columns.tolist() == table.columns.tolist()
 
 

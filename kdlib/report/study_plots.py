@@ -142,6 +142,7 @@ def agreement(results: Results, seed: int) -> Figure:
     picture, axes = new(results.only(seed), title, height=max(5.0, 0.6 * len(models) + 2))
     if len(runs) < 2:
         axes.set_axis_off()
+        axes.set_title("only one model was trained")
         return picture
     shares = [[measures.agreement(one, other) for other in runs[:-1]] for one in runs[1:]]
     table = pd.DataFrame(shares, names[1:], names[:-1])

@@ -207,9 +207,16 @@ def better_classes(results: Results, seed: int) -> pd.DataFrame:
 
 
 def variants(replicate: Replicate) -> pd.DataFrame:
-    """Runs in which a reader changed a setting, with their test accuracy."""
-    rows = [(record.run, measures.accuracy(record)) for record in load_variants(replicate)]
-    return pd.DataFrame(rows, columns=["run", "test accuracy (%)"])
+    """Runs in which a reader changed a setting, as text: their test accuracy beside that of the unchanged run."""
+    unchanged, rows = replicate.records(), []
+    for record in load_variants(replicate):
+        here, standard = measures.accuracy(record), unchanged.get(replicate.study.arm(record.run).name)
+        beside = [NOTHING, NOTHING]
+        if standard:
+            beside = [f"{measures.accuracy(standard):.2f}", signed(here - measures.accuracy(standard))]
+        rows.append([record.run, f"{here:.2f}", *beside])
+    columns = ["run", "test accuracy (%)", "unchanged (%)", "difference (points)"]
+    return pd.DataFrame(rows, columns=columns).set_index("run")
 
 
 def beside(own: Results, committed: Results) -> pd.DataFrame:
