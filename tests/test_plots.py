@@ -342,6 +342,8 @@ def test_differences_show_intervals_verdicts_and_the_band_of_the_rule(made):
         assert (low, high) == pytest.approx((estimate.low, estimate.high))
         assert text.endswith(inference.verdict(estimate))
         assert container.lines[0].get_markerfacecolor() == ("black" if contrast in STUDY.primary else "white")
+    strokes = [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "|" and len(line.get_xdata()) > 1]
+    assert strokes == ([inference.by_seed(made, contrast) for contrast in STUDY.contrasts] if made is SEEDS else [])
     band = axes.patches[0]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.8, 0.8))
     assert axes.get_xlabel().endswith("3 seeds)" if made is SEEDS else "200 test images)")

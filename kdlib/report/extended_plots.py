@@ -38,7 +38,7 @@ def explained(results: Results, ways: Iterable[Guidance]) -> Figure:
     title = f"at the end; intervals\nover {over(ends.values())}" if several else "at the end"
     last.set(title=title, xlabel="R²", ylim=(-0.5, len(ends)))
     last.set_yticks(range(len(ends)), [way.title for way in order])
-    last.margins(x=0.25)
+    last.margins(x=0.4)
     return picture
 
 

@@ -72,17 +72,23 @@ def accuracy(results: Results, arm: str) -> Estimate:
     return Estimate(estimate.mean, 100 * _Z * np.sqrt(share * (1 - share) / n), n, "test images")
 
 
+def by_seed(results: Results, contrast: Contrast) -> list[float]:
+    """Test accuracy of the first arm minus that of the second, in points, of each seed that has both."""
+    pairs = results.together(contrast.first, contrast.second)
+    return [measures.accuracy(first) - measures.accuracy(second) for first, second in pairs]
+
+
 def difference(results: Results, contrast: Contrast) -> Estimate:
-    """Test accuracy of the first arm minus that of the second, in points, paired within the seeds that have both.
+    """The mean over the seeds of `by_seed`.
 
     Of a single seed the interval is Wald's for two proportions of the same n test images, with variance
     (b + c − (b − c)² / n) / n², where b and c are the images that only one of the two classifies correctly
     (Agresti, *Categorical Data Analysis*, section on comparing dependent proportions).
     """
-    pairs = results.together(contrast.first, contrast.second)
-    if len(pairs) > 1:
-        return interval([measures.accuracy(first) - measures.accuracy(second) for first, second in pairs])
-    ((first, second),) = pairs
+    values = by_seed(results, contrast)
+    if len(values) > 1:
+        return interval(values)
+    ((first, second),) = results.together(contrast.first, contrast.second)
     b, c = measures.discordant(first, second)
     n = len(first.labels)
     half_width = _Z * np.sqrt(b + c - (b - c) ** 2 / n) / n

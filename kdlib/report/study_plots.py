@@ -82,7 +82,7 @@ def loss_curves(results: Results) -> Figure:
 def differences(results: Results) -> Figure:
     """The paired differences in test accuracy with their 95 % intervals, and the band of the 0.8-point rule.
 
-    Primary contrasts have filled markers, exploratory ones open markers.
+    Primary contrasts have filled markers, exploratory ones open markers; strokes show the difference of each seed.
     """
     contrasts = inference.available(results, results.study.contrasts)
     title = "Differences in validation accuracy, with 95 % intervals"
@@ -93,13 +93,16 @@ def differences(results: Results) -> Figure:
         return picture
     axes.axvspan(-GAP, GAP, color=BAND)
     axes.set_title(
-        f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap\nfilled: primary; open: exploratory"
+        f"an interval within ±{GAP} points (grey): no gap; wholly outside: a gap\n"
+        "filled: primary; open: exploratory; strokes: single seeds"
     )
     axes.axvline(0, color=GREY, linewidth=1)
     estimates = [inference.difference(results, contrast) for contrast in contrasts]
     for row, (contrast, estimate) in enumerate(zip(contrasts, estimates, strict=True)):
         inside = "black" if contrast in results.study.primary else "white"
         axes.errorbar(estimate.mean, row, xerr=estimate.half_width, fmt="o", color="black", mfc=inside, capsize=4)
+        if estimate.source == "seeds":
+            axes.plot(seeds := inference.by_seed(results, contrast), [row - 0.2] * len(seeds), "|", color=GREY)
         text = f"{signed(estimate.mean)}  {inference.verdict(estimate)}"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center")
     axes.set_yticks(range(len(contrasts)), [tables.title(results, contrast) for contrast in contrasts])
@@ -213,7 +216,8 @@ def _of_seeds(results: Results, text: str) -> str:
 
 def over(estimates: Iterable[Estimate]) -> str:
     """What the intervals are over: "3 seeds", or all that there is where they differ in that."""
-    return " / ".join(dict.fromkeys(f"{estimate.n:,} {estimate.source}" for estimate in estimates))
+    several = (estimate for estimate in estimates if not np.isnan(estimate.half_width))
+    return " / ".join(dict.fromkeys(f"{estimate.n:,} {estimate.source}" for estimate in several))
 
 
 def _mean_and_range(axes: Axes, results: Results, arm: Arm, split: Literal["train", "test"], name: str) -> None:
