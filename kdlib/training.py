@@ -258,7 +258,7 @@ class _Training:
         if differences:
             what = f"{path} was made by a different run: {'; '.join(differences)}. "
             if all(change.startswith("start.") for change in differences):
-                what += "If the network was trained since it was made, make it anew and call again. Or else: "
+                what += "If the network was trained since it was made, make it anew and call again. "
             raise TrainingError(f"{what}Delete it to train {self.run} again, or undo the change.")
 
     def _write_record(self, logits: Tensor | None) -> Record:
