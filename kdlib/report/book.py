@@ -27,7 +27,8 @@ def build(profile_name: str = PUBLISHED) -> str:
         StorageError: a record is damaged, or the disk is full.
     """
     profile = STUDY.profile(profile_name)
-    results, folder = runs.load_all(profile), folders.build(profile.name)
+    results, beyond = runs.load_all(profile), runs.load_all(profile, EXTENDED)
+    folder = folders.build(profile.name)
     source, output = folder / "book", folder / "html"
     chapters = _chapters(profile.name)
     if ANALYSIS not in chapters:
@@ -36,11 +37,11 @@ def build(profile_name: str = PUBLISHED) -> str:
     for name, path in chapters.items():
         files.write_bytes(source / f"{name}.ipynb", path.read_bytes())
     pictures = folders.root() / "figures" if profile.name == PUBLISHED else Replicate(profile).figures
-    for name, text in _pages(profile, results, list(chapters)).items():
+    for name, text in _pages(profile, results, beyond, list(chapters)).items():
         files.write_bytes(source / f"{name}.md", text.encode())
     for path in (folders.root() / "book").glob("*.md"):
         files.write_bytes(source / path.name, path.read_bytes())
-    cover = f"{front_page.picture(runs.load_all(profile, EXTENDED))}.png"
+    cover = f"{front_page.picture(beyond)}.png"
     files.write_bytes(source / "figures" / cover, (pictures / cover).read_bytes())
 
     command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", folders.root() / "book"]
@@ -62,7 +63,7 @@ def _chapters(profile_name: str) -> dict[str, Path]:
     return {name: path for name, path in places.items() if path.exists()}
 
 
-def _pages(profile: Profile, results: Results, chapters: list[str]) -> dict[str, str]:
+def _pages(profile: Profile, results: Results, beyond: Results, chapters: list[str]) -> dict[str, str]:
     """The pages that follow from the records, in Markdown."""
     headings = {
         "The note's experiments": [name for name in chapters if name in NAMES and name <= ANALYSIS],
@@ -74,9 +75,7 @@ def _pages(profile: Profile, results: Results, chapters: list[str]) -> dict[str,
         "cover",
         "markdown",
         notice=cells.DIGITS if profile.dataset == "digits" else "",
-        results=front_page.text(
-            results, runs.load_all(profile, EXTENDED), "en", front_page.training_seconds(profile, results)
-        ),
+        results=front_page.text(results, beyond, "en", front_page.training_seconds(profile, results)),
         chapters={heading: names for heading, names in headings.items() if names},
     )
     summary = tables.summary(results)

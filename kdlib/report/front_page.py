@@ -59,11 +59,12 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         n=" / ".join(dict.fromkeys(prose.over(estimate, language) for estimate in accuracies)),
         earlier=prose.earlier(results),
     )
+    shown = picture(beyond)
     return prose.fill(
         "readme",
         "both",
-        picture=picture(beyond),
-        shown=prose.say(picture(beyond), language),
+        picture=shown,
+        shown=prose.say(shown, language),
         head=prose.say("head", language),
         rows=rows,
         caption=caption,
