@@ -181,7 +181,7 @@ def try_grids(data: Data, known: list[Row]) -> Iterator[Row]:
     Rows of ``known`` grids are taken from there, unless a recipe on which they rest has changed.
     """
     for arm in sorted(EXTENDED.arms, key=lambda arm: arm.stage != "stage one"):
-        if arm.stage == "teacher" or arm.recipe.length != 1:  # other lengths have the settings of the standard one
+        if arm.stage == "teacher" or _varies(arm):
             continue
         names = [name for name in (arm.name, *arm.needs) if EXTENDED.arm(name).stage != "teacher"]
         for setting in GRIDS:
@@ -199,6 +199,16 @@ def try_grids(data: Data, known: list[Row]) -> Iterator[Row]:
                 if scores[best] - scores[own] >= ENOUGH:
                     found["second"] = [[value, _score(arm, setting, value, 1, data)] for value in (own, best)]
             yield found
+
+
+def _varies(arm: Arm) -> bool:
+    """Whether an arm is an earlier one but for its length or rate, and so has that one's settings otherwise."""
+    earlier = EXTENDED.arms[: EXTENDED.arms.index(arm)]
+    return any(
+        (other.stage, other.needs) == (arm.stage, arm.needs)
+        and dataclasses.replace(other.recipe, length=arm.recipe.length, rate=arm.recipe.rate) == arm.recipe
+        for other in earlier
+    )
 
 
 def _score(arm: Arm, setting: str, value: float, seed: int, data: Data) -> float:

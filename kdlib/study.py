@@ -94,6 +94,9 @@ GUIDANCE = (
     *(guidance for guidance, _ in _MATRICES),
 )
 
+# What experiment 1 lacks without being frozen, and what experiment 2 gains at equal cost.
+CONTROLS = (Contrast("exp1", "distill_frozen"), Contrast("exp2", "distill_long"))
+
 EXTENDED = replace(
     STUDY,
     arms=(
@@ -103,6 +106,10 @@ EXTENDED = replace(
         Arm("wide_distill", "S′ (distilled)", "#56B4E9", "07_regressor", needs=("teacher",), title_zh="S′（仅蒸馏）",
             phrase="the distilled S′", recipe=Recipe(wide=True)),
         *(arm for _, arms in _MATRICES for arm in arms),
+        # Added after the run: how much of what the random matrix gains is due to the learning rate that it chose.
+        Arm("half_rate", "exp. 2, half the rate", "#009E73", "07_regressor", needs=("teacher", "hint"),
+            title_zh="实验二，一半学习率", phrase="experiment 2 at half the learning rate",
+            phrase_zh="一半学习率的实验二", recipe=Recipe(rate=0.5)),
         Arm("distill_frozen", "distilled front (frozen)", "#AA4499", "08_freezing", needs=("teacher", "distill"),
             title_zh="蒸馏学生的前段（冻结）", phrase="the frozen front of the distilled student",
             recipe=Recipe(scale=0.0, takes="guided layers")),
@@ -152,11 +159,12 @@ EXTENDED = replace(
         Contrast("conv3_frozen", "exp1"), Contrast("conv3_tuned", "exp2"),
         Contrast("components_frozen", "exp1"), Contrast("components_tuned", "exp2"),
         Contrast("wide_random_frozen", "wide_learned_frozen"), Contrast("wide_random_tuned", "wide_learned_tuned"),
+        Contrast("random_tuned", "half_rate"), Contrast("half_rate", "exp2"),
         *(Contrast(arm, way.distilled) for way in GUIDANCE[1:] for arm in (way.frozen, way.tuned)),
-        Contrast("exp1", "distill_frozen"), Contrast("distill_frozen", "distill"),
+        *CONTROLS, Contrast("distill_frozen", "distill"),
         Contrast("scale003", "exp2"), Contrast("scale01", "exp2"), Contrast("scale03", "exp2"),
         Contrast("stage1_frozen", "exp1"), Contrast("stage2_frozen", "exp1"),
-        Contrast("exp2", "distill_long"), Contrast("joint_labels", "exp2"), Contrast("joint_distill", "exp2"),
+        Contrast("joint_labels", "exp2"), Contrast("joint_distill", "exp2"),
         Contrast("joint_distill", "distill_long"),
     ),
 )  # fmt: skip

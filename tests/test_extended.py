@@ -178,8 +178,8 @@ def test_the_published_answer_is_told_where_the_published_run_has_the_arms(noteb
     assert heading.startswith("published run, 2 seeds") and told == prose.sentences(
         notebook, runs.load_all(published, EXTENDED)
     )
-    (answer,) = prose.answer(runs.load_all(published, EXTENDED))
-    assert cells.of_published(ANALYSIS)[1] == [answer, *prose.sentences(ANALYSIS, runs.load_all(published))]
+    answer = prose.answer(runs.load_all(published, EXTENDED))
+    assert cells.of_published(ANALYSIS)[1] == [*answer, *prose.sentences(ANALYSIS, runs.load_all(published))]
 
 
 def test_the_last_cell_renews_the_answer_with_all_seeds(monkeypatch):
@@ -189,7 +189,7 @@ def test_the_last_cell_renews_the_answer_with_all_seeds(monkeypatch):
     assert cells.concluded("07_regressor", STUDY.profile("quick"), SEEDS).data == "\n".join(
         f"- {sentence}" for sentence in told
     )
-    assert " ".join(told) in shown[cells.ANSWER] and "over 3 seeds" in shown[cells.ANSWER]
+    assert "\n- ".join(told) in shown[cells.ANSWER] and "over 3 seeds" in shown[cells.ANSWER]
 
 
 def test_the_summary_of_an_extended_report_adds_what_each_notebook_found():

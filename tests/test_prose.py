@@ -9,7 +9,7 @@ from factories import accurate, readme, record, results, with_curves
 from kdlib.design import ANALYSIS, Contrast
 from kdlib.report import front_page, inference, measures, prose
 from kdlib.storage.runs import Results
-from kdlib.study import EXTENDED, STUDY
+from kdlib.study import CONTROLS, EXTENDED, STUDY
 
 LANGUAGES = ["en", "zh"]
 EXPERIMENTS = Contrast("exp2", "exp1")
@@ -115,25 +115,52 @@ def of_the_matrix(*differences, seeds=3):
 
 
 @pytest.mark.parametrize(
-    ("differences", "english", "chinese"),
+    ("frozen", "tuned", "english", "chinese"),
     [
-        ([SAME] * 4, "The extra matrix does not affect the result by the 0.8-point rule: ", "额外的矩阵不影响结果："),
-        ([APART] * 4, "The extra matrix affects the result: ", "额外的矩阵影响结果："),
-        ([SAME, APART, APART, UNSURE], "The extra matrix affects the result in 2 of 4 comp", "4 项比较中有 2 项表明"),
-        ([SAME, UNSURE, SAME, SAME], "extra matrix affects the result is undecided in 1 of 4", "有 1 项无法判定："),
+        (SAME, UNSURE, "No effect of leaving out the extra matrix was found:", "未发现去掉额外的矩阵对结果有影响："),
+        (APART, SAME, "affects the result while the guided layers are frozen, and no effect was found where they are",
+         "引导层冻结时，去掉额外的矩阵影响结果；引导层微调时未发现影响："),
+        (UNSURE, APART, "affects the result where the guided layers are fine-tuned, and no effect was found while they",
+         "引导层微调时，去掉额外的矩阵影响结果；引导层冻结时未发现影响："),
+        (APART, APART, "affects the result, whether the guided layers are frozen or fine-tuned:",
+         "无论引导层冻结还是微调，去掉额外的矩阵都影响结果："),
     ],
 )  # fmt: skip
-def test_the_question_is_answered_by_the_verdicts_of_the_primary_contrasts(differences, english, chinese):
-    made = of_the_matrix(*differences)
-    largest = max(EXTENDED.primary, key=lambda pair: abs(inference.difference(made, pair).mean))
-    estimate = inference.difference(made, largest)
+def test_the_question_is_answered_by_the_students_without_a_matrix(frozen, tuned, english, chinese):
+    """Whatever a random matrix does, which the second sentence tells."""
+    made = of_the_matrix(frozen, tuned, SAME, APART)
+    estimates = [inference.difference(made, pair) for pair in EXTENDED.primary]
     for language, words in (("en", english), ("zh", chinese)):
-        (text,) = prose.answer(made, language)
-        assert words in text
-        for value in (estimate.mean, estimate.low, estimate.high):
-            assert inference.signed(value) in text
-        assert "3 seeds" in text if language == "en" else "3 个随机种子" in text
-        assert all(EXTENDED.arm(arm).called(language) in text for arm in (largest.first, largest.second))
+        first, second = prose.answer(made, language)
+        assert words in first
+        for text, pair in ((first, estimates[:2]), (second, estimates[2:])):
+            values = [inference.signed(value) for one in pair for value in (one.mean, one.low, one.high)]
+            assert re.findall(r"[+−]\d+\.\d\d", text) == values
+        assert "3 seeds" in first if language == "en" else "3 个随机种子" in first
+
+
+@pytest.mark.parametrize(("p", "effect"), [(0.012, True), (0.013, False)])
+def test_an_effect_has_a_p_value_below_a_twentieth_after_holms_correction_for_four(monkeypatch, p, effect):
+    monkeypatch.setattr(inference, "p_value", lambda results_, pair: p if pair == EXTENDED.primary[0] else 0.9)
+    first, _ = prose.answer(of_the_matrix(APART, SAME, SAME, SAME))
+    assert first.startswith("No effect") != effect
+
+
+def test_the_verdicts_of_the_primary_contrasts_are_counted():
+    counted = "0.8-point rule 2 of them are a gap, 1 no gap and 1 undecided."
+    assert prose.answer(of_the_matrix(APART, UNSURE, SAME, APART))[1].endswith(counted)
+    assert "2 项有差距，1 项没有差距，1 项无法判定" in prose.answer(of_the_matrix(APART, UNSURE, SAME, APART), "zh")[1]
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_the_answer_says_so_where_learning_rates_differ_as_well(rate):
+    first = {pair.first for pair in EXTENDED.primary}
+    arms = [
+        dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, rate=rate if arm.name in first else 1.0))
+        for arm in EXTENDED.arms
+    ]
+    made = Results(dataclasses.replace(EXTENDED, arms=tuple(arms)), of_the_matrix(*[SAME] * 4).by_seed)
+    assert ("learning rate" in prose.answer(made)[1]) == ("学习率" in prose.answer(made, "zh")[1]) == (rate != 1)
 
 
 def test_the_question_has_no_answer_from_one_seed_or_without_one_of_the_arms():
@@ -148,9 +175,11 @@ def test_the_readme_opens_with_the_answer_and_tells_each_primary_contrast():
     core = Results(STUDY, results(3, images=200).by_seed)
     for language in LANGUAGES:
         text = front_page.text(core, made, language, 60)
-        assert text.startswith(f"**{prose.answer(made, language)[0]}**") and prose.matrix(core, language)[0] not in text
+        first, second = prose.answer(made, language)
+        assert text.startswith(f"**{first}**\n\n{second}\n\n![") and prose.matrix(core, language)[0] not in text
         found = [line for line in text.splitlines() if line.startswith("- ")]
-        assert found[:4] == [f"- {prose.compare(made, pair, language)}" for pair in EXTENDED.primary]
+        asked = [*EXTENDED.primary, *CONTROLS]
+        assert found[:6] == [f"- {prose.compare(made, pair, language)}" for pair in asked]
         assert "(figures/regressor_accuracy.png)" in text
         assert "(figures/accuracy_curves.png)" in front_page.text(core, Results(EXTENDED, core.by_seed), language, 60)
 
@@ -281,7 +310,7 @@ def test_findings_are_the_contrasts_whose_interval_excludes_zero_and_a_list_of_t
     ]
     assert clear == [prose.compare(made, contrast) for contrast in expected]
     assert last.endswith(
-        "tell: experiment 2 − the distilled student (+0.00), the distilled student − experiment 1 (+1.97)."
+        "zero: experiment 2 − the distilled student (+0.00), the distilled student − experiment 1 (+1.97)."
     )
     assert len(front_page.findings(accurate(exp2=[90.0, 91.0], exp1=[88.0, 89.0]), "zh")) == 1
 
@@ -289,7 +318,7 @@ def test_findings_are_the_contrasts_whose_interval_excludes_zero_and_a_list_of_t
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_both_languages_give_the_same_numbers(seeds):
     english, chinese = (readme(results(seeds, images=200), language, 5000) for language in LANGUAGES)
-    assert "1.4" in numbers(english)  # hours a seed
+    assert "in 83 minutes" in english  # a seed
     pairs = list(zip(english.splitlines(), chinese.splitlines(), strict=True))
     for one, other in [pair for pair in pairs if "CIFAR-10" in pair[0] or pair[0][:1] in "|-*"]:
         assert numbers(one) == numbers(other), one

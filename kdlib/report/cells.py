@@ -101,13 +101,19 @@ def opening(notebook: str, profile: Profile, results: Results | None = None) -> 
 def answer(notebook: str, profile: Profile, results: Results | None = None) -> Markdown:
     """The answer of this run, from its ``results``, and set apart from it that of the published run."""
     heading, published = of_published(notebook)
-    there = f"**Answer** ({heading}). {' '.join(published)}" if published else f"**Answer.** {heading}."
+    there = _told(f"**Answer** ({heading}).", published) if published else f"**Answer.** {heading}."
     if profile.name == PUBLISHED:
         return Markdown(there)
     if results is None:
-        return Markdown(f"**Answer of this run.** It will stand here when the last cell has run.\n\n> {there}")
-    here = f"**Answer of this run** (profile `{profile.name}`). {' '.join(of_this_run(notebook, profile, results))}"
-    return Markdown(f"{here}\n\n> {there}")
+        here = "**Answer of this run.** It will stand here when the last cell has run."
+    else:
+        here = _told(f"**Answer of this run** (profile `{profile.name}`).", of_this_run(notebook, profile, results))
+    return Markdown(f"{here}\n\n> " + there.replace("\n", "\n> "))
+
+
+def _told(heading: str, sentences: list[str]) -> str:
+    """The first sentence behind the heading, the others as a list below."""
+    return "\n".join([f"{heading} {sentences[0]}" if sentences else heading, *(f"- {text}" for text in sentences[1:])])
 
 
 def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:

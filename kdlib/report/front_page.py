@@ -1,16 +1,15 @@
 """The front page, at the top of the READMEs and on the book's cover: answer, picture, table, findings."""
 
-import contextlib
 from collections.abc import Callable
 
 from kdlib.report import inference, prose, tables
 from kdlib.report.inference import signed
 from kdlib.report.prose import Language
-from kdlib.settings import PUBLISHED, REFERENCE, Profile
+from kdlib.settings import PUBLISHED, Profile
 from kdlib.storage import runs
 from kdlib.storage.records import Record
-from kdlib.storage.runs import NotTrained, Replicate, Results
-from kdlib.study import EXTENDED, STUDY
+from kdlib.storage.runs import Replicate, Results
+from kdlib.study import CONTROLS, EXTENDED, STUDY
 
 _COLUMNS = ("parameters", "training accuracy", "validation accuracy, final epoch", "validation accuracy, best epoch")
 _EPOCHS = {"teacher": "teacher", "student": "stage two", "hint": "stage one"}  # stages whose epochs the caption names
@@ -25,7 +24,7 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         seconds: of training, a seed of the note's arms.
     """
     answers = prose.answer(beyond, language)
-    primary = [prose.compare(beyond, pair, language) for pair in beyond.study.primary] if answers else []
+    asked = inference.available(beyond, (*beyond.study.primary, *CONTROLS)) if answers else []
     table = tables.summary(results).xs("here", axis=1, level=1)
     note = results.study.note.figures.get("validation accuracy, best epoch", {})
     rows = []
@@ -53,8 +52,7 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         **{name: all_of(lambda record: record.identity.schedule["epochs"], stage) for name, stage in _EPOCHS.items()},
         precision=all_of(lambda record: record.identity.precision),
         device=all_of(lambda record: record.machine["device"]),
-        threads=all_of(lambda record: record.machine["threads"]),
-        hours=f"{seconds / 3600:.1f}",
+        minutes=f"{seconds / 60:.0f}",
         operations=f"{training_operations(results):.1e}".replace("e+", "e"),
         n=" / ".join(dict.fromkeys(prose.over(estimate, language) for estimate in accuracies)),
         earlier=prose.earlier(results),
@@ -69,7 +67,7 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         rows=rows,
         caption=caption,
         answers=answers or prose.matrix(results, language),
-        findings=primary + findings(results, language),
+        findings=[prose.compare(beyond, pair, language) for pair in asked] + findings(results, language),
     ).rstrip()
 
 
@@ -93,17 +91,10 @@ def findings(results: Results, language: Language) -> list[str]:
 
 
 def published(language: Language) -> str:
-    """What the top of a README shows: the published run and, while that has no answer to the study's question, what a
-    committed quick run tells of it.
-    """
+    """What the top of a README shows: the published run."""
     profile = STUDY.profile(PUBLISHED)
     results, beyond = runs.load_all(profile, including=0), runs.load_all(profile, EXTENDED)
-    parts = [text(results, beyond, language, training_seconds(profile, results))]
-    if not prose.answer(beyond):
-        with contextlib.suppress(NotTrained):
-            told = prose.small_scale(runs.load_all(STUDY.profile(REFERENCE), EXTENDED), language)
-            parts += ["\n".join([told[0], "", *told[1:]])] if told else []
-    return "\n\n".join(parts)
+    return text(results, beyond, language, training_seconds(profile, results))
 
 
 def training_seconds(profile: Profile, results: Results) -> float:

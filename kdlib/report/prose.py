@@ -46,30 +46,31 @@ def matrix(results: Results, language: Language = "en") -> list[str]:
 
 
 def answer(beyond: Results, language: Language = "en") -> list[str]:
-    """Whether the matrix matters, by the verdicts of all primary contrasts of the extended study, and the largest of
-    their differences; nothing unless each was run with several seeds.
+    """Whether the matrix matters: a sentence on students guided without one, another on those with a random one.
+
+    From the four primary contrasts of the extended study. An effect is a p-value below 0.05 by Holm's method. Nothing
+    unless each contrast was run with several seeds.
     """
     pairs = beyond.study.primary
     if not all(len(beyond.seeds(pair.first, pair.second)) > 1 for pair in pairs):
         return []
-    estimates = {pair: inference.difference(beyond, pair) for pair in pairs}
-    found = [inference.verdict(estimate) for estimate in estimates.values()]
-    largest = max(pairs, key=lambda pair: abs(estimates[pair].mean))
-    first, second = names(beyond, largest, language)
-    mean, low, high = (signed(getattr(estimates[largest], name)) for name in ("mean", "low", "high"))
-    verdicts = {"n": len(pairs), "gaps": found.count("gap"), "alike": found.count("no gap"), "gap": GAP}
-    seeds = over(estimates[largest], language)
-    return [say("answer", language, first=first, second=second, mean=mean, low=low, high=high, seeds=seeds, **verdicts)]
-
-
-def small_scale(results: Results, language: Language) -> list[str]:
-    """What a quick run tells of the primary contrasts, marked as such; nothing if none of them was run."""
-    compared = [compare(results, pair, language) for pair in inference.available(results, results.study.primary)]
-    if not compared:
-        return []
-    profile = results.study.profile(results.any_record.profile)
-    text = say("small scale", language, epochs=profile.student.epochs, seeds=len(results.by_seed))
-    return [f"**{text}**", *(f"- {sentence}" for sentence in compared)]
+    estimates = [inference.difference(beyond, pair) for pair in pairs]
+    p_values = inference.holm([inference.p_value(beyond, pair) for pair in pairs])
+    found: dict[str, dict[str, Any]] = {"none": {}, "random": {}}
+    for pair, estimate, p in zip(pairs, estimates, p_values, strict=True):
+        recipe = beyond.study.arm(pair.first).recipe
+        found[recipe.regressor]["frozen" if recipe.scale == 0 else "tuned"] = {
+            "effect": p < 1 - inference.CONFIDENCE,
+            **{name: signed(getattr(estimate, name)) for name in ("mean", "low", "high")},
+        }
+    verdicts = [inference.verdict(estimate) for estimate in estimates]
+    counts = {"gaps": verdicts.count("gap"), "alike": verdicts.count("no gap"), "open": verdicts.count("undecided")}
+    arms = [[beyond.study.arm(name) for name in (pair.first, pair.second)] for pair in pairs]
+    rates = any(first.recipe.rate != second.recipe.rate for first, second in arms)
+    return [
+        say("answer", language, **found["none"], n=over(estimates[0], language)),
+        say("random matrix", language, **found["random"], rates=rates, gap=GAP, tests=len(pairs), **counts),
+    ]
 
 
 def headline(results: Results, arm: str) -> str:
