@@ -175,10 +175,10 @@ def test_the_published_answer_is_told_where_the_published_run_has_the_arms(noteb
     assert cells.of_published(notebook) == ("The published run has no such arms yet", [])
     save(results(2, study=EXTENDED, images=20), published)
     heading, told = cells.of_published(notebook)
-    assert heading.startswith("published run, 2 seeds") and told == prose.sentences(
-        notebook, runs.load_all(published, EXTENDED)
-    )
-    answer = prose.answer(runs.load_all(published, EXTENDED))
+    made = runs.load_all(published, EXTENDED)
+    answer = prose.answer(made)
+    assert heading.startswith("published run, 2 seeds")
+    assert told == [*(answer if notebook == "07_regressor" else []), *prose.sentences(notebook, made)]
     assert cells.of_published(ANALYSIS)[1] == [*answer, *prose.sentences(ANALYSIS, runs.load_all(published))]
 
 

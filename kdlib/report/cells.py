@@ -127,8 +127,8 @@ def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:
 
 
 def _answer(notebook: str, profile: Profile) -> list[str]:
-    """What all arms of a run tell of the study's question, which is that of the analysis."""
-    if notebook == ANALYSIS:
+    """What all arms of a run tell of the study's question: in the analysis, and where the arms are that answer it."""
+    if notebook in (ANALYSIS, *(EXTENDED.arm(pair.first).notebook for pair in EXTENDED.primary)):
         with contextlib.suppress(NotTrained):
             return prose.answer(runs.load_all(profile, EXTENDED))
     return []

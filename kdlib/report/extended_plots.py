@@ -45,7 +45,7 @@ def explained(results: Results, ways: Iterable[Guidance]) -> Figure:
 def guided(results: Results, ways: Iterable[Guidance]) -> Figure:
     """Final test accuracy of each way to guide a student, frozen and fine-tuned, beside its distilled student."""
     ways = [way for way in ways if results.seeds(way.frozen, way.tuned, way.distilled)]
-    picture, axes = new(results, "Accuracy with and without the extra matrix", height=0.8 * len(ways) + 2)
+    picture, axes = new(results, "Accuracy with and without the extra matrix", height=0.9 * len(ways) + 2)
     titles = {"frozen": "guided layers frozen", "tuned": "fine-tuned", "distilled": "distilled, no hint"}
     estimates = []
     for row, way in enumerate(ways):
@@ -56,8 +56,10 @@ def guided(results: Results, ways: Iterable[Guidance]) -> Figure:
             look = {"color": arm.colour, "fmt": "D" if kind == "distilled" else "o", "capsize": 3}
             label = None if row else titles[kind]
             axes.errorbar(estimate.mean, row + place, xerr=estimate.half_width, label=label, **look)
-            axes.annotate(f"{estimate.mean:.2f}", (estimate.mean, row + place), (0, 5), textcoords="offset points",
-                          ha="center", fontsize="small")  # fmt: skip
+            below = kind == "distilled"  # two of a row may be alike
+            axes.annotate(f"{estimate.mean:.2f}", (estimate.mean, row + place), (0, -5 if below else 5),
+                          textcoords="offset points", ha="center", va="top" if below else "bottom",
+                          fontsize="small")  # fmt: skip
     axes.set_yticks(range(len(ways)), [way.title for way in ways])
     axes.invert_yaxis()
     axes.set_xlabel(f"validation {ACCURACY}, after the final epoch; intervals over {over(estimates)}")
@@ -68,7 +70,7 @@ def guided(results: Results, ways: Iterable[Guidance]) -> Figure:
 
 def scales(results: Results) -> Figure:
     """Final test accuracy of the arms that go on from the note's stage one, over the scale of the guided layers."""
-    arms = [arm for arm in results.models if "hint" in arm.needs and arm.recipe.length == 1]
+    arms = [arm for arm in results.models if "hint" in arm.needs and arm.recipe.length == arm.recipe.rate == 1]
     arms.sort(key=lambda arm: arm.recipe.scale)
     picture, axes = new(results, "From frozen to fine-tuned guided layers")
     estimates = [inference.accuracy(results, arm.name) for arm in arms]
