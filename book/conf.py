@@ -12,6 +12,7 @@ extensions = [
 exclude_patterns = [".doctrees"]
 
 nb_execution_mode = "off"  # notebooks are shown as they were executed
+nb_merge_streams = True
 nb_ipywidgets_js = {}  # progress bars are shown as text, without scripts from the network
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

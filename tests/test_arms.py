@@ -64,7 +64,8 @@ def test_an_arm_is_trained_as_its_recipe_says(inside, name):
     assert made.objective["name"] == (expected if arm.classifies else "Hint")
     if arm.stage != "teacher":
         assert made.widths == [list(stage) for stage in (SMALL_WIDTHS if recipe.wide else NARROW)]
-    epochs = {"half": 1, "double": 4}.get(name.partition("_")[0], 4 if recipe.both_stages else 2)
+    lengths = {"half_baseline": 1, "half_exp1": 1, "double_baseline": 4, "double_exp1": 4}
+    epochs = lengths.get(name, 4 if recipe.both_stages else 2)
     assert len(record.train["total"]) == epochs
     if expected == "Distill" and arm.classifies:
         guided = recipe.guided_stage

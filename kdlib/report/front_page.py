@@ -63,6 +63,7 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         "both",
         picture=shown,
         shown=prose.say(shown, language),
+        bodies=prose.say("bodies", language) if answers else "",
         head=prose.say("head", language),
         rows=rows,
         caption=caption,
