@@ -288,6 +288,7 @@ def test_publishing_takes_records_of_all_seeds_and_weights_of_seed_0_and_nothing
 
 
 def test_publishing_renews_figures_notebooks_and_readmes(project, own, papermill):
+    files.write_bytes(Replicate(THERE).figures / "four_plots.png", b"drawn from the earlier run")
     publish.publish("full")
     assert contents(project / "figures") == {"four_plots.png": b"own", "differences.png": b"published"}
     assert outputs(project) == {name: f"of {name}" for name in NOTEBOOKS}

@@ -105,6 +105,8 @@ def publish(profile_name: str | None = None) -> None:
     runs.load_all(STUDY.profile(PUBLISHED), including=0)  # there must be one
     beyond = {name: committed(name) for name in EXTENDED.notebooks if name > ANALYSIS}
     shown = {ANALYSIS: PUBLISHED} | {name: profile for name, profile in beyond.items() if profile}
+    for profile in set(shown.values()):  # no picture of an earlier time shall be taken for a new one
+        shutil.rmtree(Replicate(STUDY.profile(profile)).figures, ignore_errors=True)
     _take_outputs({name: _execute(name, profile) for name, profile in shown.items()})
     for name in STUDY.notebooks:
         _renew_answer(name)

@@ -67,7 +67,7 @@ def explained(record: Record, channels: Sequence[float]) -> Figure:
     for split in SPLITS:
         _curve(over_epochs, record, split, measures.explained(record, split))
     over_epochs.set(ylabel="R²")
-    over_epochs.legend()
+    over_epochs.legend(loc="lower right")
     _title_with_r2(over_epochs, "all channels", record)
     by_channel.plot(range(1, len(channels) + 1), sorted(channels, reverse=True), ".-", color=_colour(record))
     by_channel.set(title="each channel of the hint, at the end", ylabel="R²", xlabel="channels, the best first")
