@@ -164,6 +164,8 @@ EXTENDED = replace(
         *CONTROLS, Contrast("distill_frozen", "distill"),
         Contrast("scale003", "exp2"), Contrast("scale01", "exp2"), Contrast("scale03", "exp2"),
         Contrast("stage1_frozen", "exp1"), Contrast("stage2_frozen", "exp1"),
+        # Added after the run: do hints gain at equal cost, where the guided layers take the best of the steps?
+        Contrast("scale03", "distill_long"),
         Contrast("joint_labels", "exp2"), Contrast("joint_distill", "exp2"),
         Contrast("joint_distill", "distill_long"),
     ),
