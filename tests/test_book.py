@@ -10,7 +10,7 @@ import pytest
 from factories import results, save
 
 from kdlib.report import book, front_page, prose
-from kdlib.storage import runs
+from kdlib.storage import files, runs
 from kdlib.storage.runs import NotTrained
 from kdlib.study import EXTENDED, STUDY
 
@@ -155,4 +155,12 @@ def test_without_records_or_notebooks_a_sentence_says_what_to_run(project):
 def test_without_the_executed_analysis_a_sentence_says_what_to_run(project):
     save(results(1, images=20), STUDY.profile("quick"))
     with pytest.raises(ValueError, match="06_analysis of profile quick has not been executed: run make report first"):
+        book.build("quick")
+
+
+def test_without_the_picture_of_the_cover_a_sentence_says_what_to_run(project):
+    """All arms have records, but 07 was not executed."""
+    save(results(2, study=EXTENDED, images=20), STUDY.profile("quick"))
+    files.write_bytes(project / "build/quick/06_analysis.ipynb", b"executed")
+    with pytest.raises(ValueError, match="of the cover has not been drawn: run make report with EXTRA=1"):
         book.build("quick")

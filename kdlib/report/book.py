@@ -23,7 +23,7 @@ def build(profile_name: str = PUBLISHED) -> str:
 
     Raises:
         NotTrained: the profile has no records.
-        ValueError: no such profile, its analysis has not been executed, or Sphinx failed.
+        ValueError: no such profile, its analysis has not been executed, its cover's picture not drawn, Sphinx failed.
         StorageError: a record is damaged, or the disk is full.
     """
     profile = STUDY.profile(profile_name)
@@ -33,15 +33,17 @@ def build(profile_name: str = PUBLISHED) -> str:
     chapters = _chapters(profile.name)
     if ANALYSIS not in chapters:
         raise ValueError(f"{ANALYSIS} of profile {profile.name} has not been executed: run make report first.")
+    pictures = folders.root() / "figures" if profile.name == PUBLISHED else Replicate(profile).figures
+    cover = f"{front_page.picture(beyond)}.png"
+    if not (pictures / cover).exists():
+        raise ValueError(f"{pictures / cover} of the cover has not been drawn: run make report with EXTRA=1 first.")
     shutil.rmtree(source, ignore_errors=True)
     for name, path in chapters.items():
         files.write_bytes(source / f"{name}.ipynb", path.read_bytes())
-    pictures = folders.root() / "figures" if profile.name == PUBLISHED else Replicate(profile).figures
     for name, text in _pages(profile, results, beyond, list(chapters)).items():
         files.write_bytes(source / f"{name}.md", text.encode())
     for path in (folders.root() / "book").glob("*.md"):
         files.write_bytes(source / path.name, path.read_bytes())
-    cover = f"{front_page.picture(beyond)}.png"
     files.write_bytes(source / "figures" / cover, (pictures / cover).read_bytes())
 
     command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", folders.root() / "book"]
