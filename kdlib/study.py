@@ -94,7 +94,7 @@ GUIDANCE = (
     *(guidance for guidance, _ in _MATRICES),
 )
 
-# What experiment 1 loses by its hint training alone, what experiment 2 gains at equal cost, and what a random matrix
+# What experiment 1 loses though both fronts are frozen, what experiment 2 gains at equal cost, and what a random matrix
 # gains at an equal learning rate (the last one was added after the run).
 CONTROLS = (
     Contrast("exp1", "distill_frozen"), Contrast("exp2", "distill_long"), Contrast("random_tuned", "half_rate"),
@@ -109,7 +109,7 @@ EXTENDED = replace(
         Arm("wide_distill", "S′ (distilled)", "#56B4E9", "07_regressor", needs=("teacher",), title_zh="S′（仅蒸馏）",
             phrase="the distilled S′", recipe=Recipe(wide=True)),
         *(arm for _, arms in _MATRICES for arm in arms),
-        # Added after the run: how much of what the random matrix gains is due to the learning rate that it chose.
+        # Added after the run, with its contrasts: how much of the random matrix's gain is due to its learning rate.
         Arm("half_rate", "exp. 2, half the rate", "#009E73", "07_regressor", needs=("teacher", "hint"),
             title_zh="实验二，一半学习率", phrase="experiment 2 at half the learning rate",
             phrase_zh="一半学习率的实验二", recipe=Recipe(rate=0.5)),
