@@ -26,11 +26,16 @@ def project(tmp_path, monkeypatch):
     return tmp_path / "project"
 
 
+def digits(device):
+    """256 training and 100 test images of real handwritten digits."""
+    data = datasets.load("digits", device=device, train_images=256)
+    return dataclasses.replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])
+
+
 @pytest.fixture(scope="session")
 def small_data():
-    """256 training and 100 test images of real handwritten digits, on the CPU."""
-    data = datasets.load("digits", device="cpu", train_images=256)
-    return dataclasses.replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])
+    """`digits` on the CPU."""
+    return digits("cpu")
 
 
 @pytest.fixture(scope="session")

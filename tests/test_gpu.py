@@ -1,12 +1,10 @@
 """Training on a GPU beside training on the CPU; skipped where there is none."""
 
-import dataclasses
-
 import pytest
 import torch
-from conftest import small_network
+from conftest import digits, small_network
 
-from kdlib import arms, datasets, hardware, training
+from kdlib import arms, hardware, training
 from kdlib.objectives import Classify
 from kdlib.progress import Progress
 from kdlib.storage.runs import Replicate
@@ -19,8 +17,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this mach
 @pytest.fixture(scope="module")
 def gpu_data():
     """`small_data` on the GPU."""
-    data = datasets.load("digits", device="cuda", train_images=256)
-    return dataclasses.replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])
+    return digits("cuda")
 
 
 def test_the_batches_are_those_of_the_cpu(small_data, gpu_data):
