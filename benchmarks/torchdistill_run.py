@@ -18,12 +18,12 @@ from torch.utils.data import RandomSampler
 
 from kdlib import datasets, models
 from kdlib.datasets import Data
+from kdlib.evaluation import evaluate
 from kdlib.models import ConvNet
 from kdlib.objectives import Classify
 from kdlib.settings import PUBLISHED
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY
-from kdlib.training import evaluate
 
 # After pipeline, which imports torchvision in the way that works beside every torch.
 from torchdistill.core.distillation import DistillationBox, get_distillation_box  # isort: skip

@@ -8,7 +8,6 @@ goes on from the last one; on CPUs the result is bit-identical to that of an und
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,21 +15,19 @@ from torch import Tensor
 from kdlib import hardware, models, optimisers
 from kdlib.calibration import confidence_bins
 from kdlib.datasets import Data
+from kdlib.evaluation import evaluate
 from kdlib.identity import identify
 from kdlib.objectives import Losses, Objective
 from kdlib.progress import Progress
 from kdlib.settings import COMMITTED, Schedule
 from kdlib.similarity import by_stage
-from kdlib.storage import checkpoints, files, records, weights
-from kdlib.storage.logits import CachedLogits
+from kdlib.storage import checkpoints, files, logits, records, weights
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import NotTrained, Run
 
 CHECK_EVERY = 50  # steps between looks at the loss: a diverged run stops soon, and no step waits for the device
 COMPARED = 300  # test images on which a student's stages are compared with its teacher's
 TESTS = 10  # of the test split in one training, at most: more would cost time and show nothing
-
-Batches = Iterable[tuple[Tensor, Tensor]]  # images, labels
 
 
 class TrainingError(RuntimeError):
@@ -58,7 +55,7 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
 
     Raises:
         DivergedError: the loss is not finite.
-        TrainingError: an earlier record or checkpoint has another identity.
+        TrainingError: an earlier record or checkpoint has another identity, or the profile's records are only read.
         NotTrained: there is a record, but not its weights.
         StorageError: a record or weights file is damaged, or the disk is full.
         BusyError: another process trains this run.
@@ -76,50 +73,6 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
         return training.reuse(record)
 
 
-@torch.no_grad()
-@hardware.true_float32()
-def evaluate(
-    objective: Objective, data: Data, cache: CachedLogits | None = None, precision: str = "float32"
-) -> tuple[dict[str, float], Tensor | None]:
-    """Losses and accuracy of ``objective`` on the test split, in evaluation mode.
-
-    Args:
-        objective, data: what to test, and on what.
-        cache: where to read, or else store, the teacher's logits of the test images.
-        precision: "float32", by which all machines find the same up to rounding, or "bfloat16".
-
-    Returns:
-        {loss name: mean; "accuracy": percent, of a classifier}, and the logits (N, classes), if any.
-    """
-    for module in objective.modules.values():
-        module.eval()
-    sums: dict[str, Tensor] = {}
-    outputs = []
-    with hardware.autocast(data.device, precision):
-        batches = _with_targets(objective.target, data.test_batches(), cache, f"test-{precision}")
-        for images, labels, target in batches:
-            values, logits = objective.losses(images, labels, target)
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0) + value * len(labels)
-            if logits is not None:
-                outputs.append(logits.float())
-    metrics = {name: float(value) / len(data.test_labels) for name, value in sums.items()}
-    if not outputs:
-        return metrics, None
-    logits = torch.cat(outputs)
-    metrics["accuracy"] = 100 * int((logits.argmax(1) == data.test_labels).sum()) / len(data.test_labels)
-    return metrics, logits
-
-
-def _with_targets(
-    target: Callable[[Tensor], Tensor | None], batches: Batches, cache: CachedLogits | None, part: str
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Add to each batch the teacher's output for it."""
-    if cache is not None:
-        return cache.attach(batches, target, part)
-    return ((images, labels, target(images)) for images, labels in batches)
-
-
 class _Training:
     """One run on its way from its first step, or its last checkpoint, to its record."""
 
@@ -133,9 +86,9 @@ class _Training:
         self.epoch = 0
         self.tested = range(schedule.epochs, 0, -math.ceil(schedule.epochs / TESTS))[::-1]
         self.history: dict[str, records.Curves] = {"steps": {}, "train": {}, "test": {}, "timing": {}}
-        self.cache = None
+        self.cached = None
         if objective.cache_targets:
-            self.cache = CachedLogits(
+            self.cached = logits.cache(
                 run.logits, teacher=self.identity.start["teacher"], data=self.identity.data, seed=self.identity.seed,
                 stream=self.identity.stream, batch_size=schedule.batch_size, precision=precision, machine=self.machine,
             )  # fmt: skip
@@ -153,7 +106,7 @@ class _Training:
     def finish(self) -> Record:
         """Train the epochs that are still to do, then write weights and record."""
         self._resume()
-        logits = None
+        outputs = None
         with Progress(str(self.run), self.epoch, self.schedule.epochs, self.steps) as progress:
             while self.epoch < self.schedule.epochs:
                 started = time.perf_counter()
@@ -166,7 +119,7 @@ class _Training:
                 test = {}
                 if self.epoch in self.tested:
                     precision = "float32" if last else self.precision
-                    test, logits = evaluate(self.objective, self.data, self.cache, precision)
+                    test, outputs = evaluate(self.objective, self.data, self.cached, precision)
                 timing = {
                     "train_seconds": seconds,
                     "seconds": time.perf_counter() - started,
@@ -177,9 +130,9 @@ class _Training:
                         self.history[part].setdefault(name, []).append(value)
                 self._save_checkpoint()
                 progress.epoch(self.epoch, train, test, self.history["timing"])
-        if logits is None and self.run.arm.classifies:  # killed between the last checkpoint and the record
-            _, logits = evaluate(self.objective, self.data, self.cache)
-        return self._write_record(logits)
+        if outputs is None and self.run.arm.classifies:  # killed between the last checkpoint and the record
+            _, outputs = evaluate(self.objective, self.data, self.cached)
+        return self._write_record(outputs)
 
     def _train_epoch(self, progress: Progress) -> dict[str, float]:
         """One pass over the training images; the means of the losses and the accuracy in percent."""
@@ -189,14 +142,14 @@ class _Training:
         correct: list[Tensor] = []
         batch_size = self.schedule.batch_size
         batches = self.data.batches(self.identity.seed, self.identity.stream, self.epoch, batch_size)
-        batches = _with_targets(self._target, batches, self.cache, f"epoch{self.epoch + 1:04d}")
+        batches = logits.with_targets(batches, self._target, self.cached, f"epoch{self.epoch + 1:04d}")
         for step, (images, labels, target) in enumerate(batches):
-            values, logits = self._step(self._rate(step), images, labels, target)
+            values, outputs = self._step(self._rate(step), images, labels, target)
             # Everything stays on the device until the epoch ends.
             for name, value in values.items():
                 losses.setdefault(name, []).append(value.detach())
-            if logits is not None:
-                correct.append((logits.argmax(1) == labels).sum())
+            if outputs is not None:
+                correct.append((outputs.argmax(1) == labels).sum())
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == self.steps:
                 self._check_finite(torch.stack(losses["total"]))
             progress.step()
@@ -212,11 +165,11 @@ class _Training:
         """One update of the weights; the losses and logits of the batch."""
         optimisers.set_rate(self.optimizer, rate)
         with hardware.autocast(self.data.device, self.precision):
-            values, logits = self.objective.losses(images, labels, target)
+            values, outputs = self.objective.losses(images, labels, target)
         self.optimizer.zero_grad()
         values["total"].backward()
         self.optimizer.step()
-        return values, logits
+        return values, outputs
 
     def _target(self, images: Tensor) -> Tensor | None:
         with hardware.autocast(self.data.device, self.precision):
@@ -261,9 +214,10 @@ class _Training:
                 what += "If the network was trained since it was made, make it anew and call again. "
             raise TrainingError(f"{what}Delete it to train {self.run} again, or undo the change.")
 
-    def _write_record(self, logits: Tensor | None) -> Record:
+    def _write_record(self, outputs: Tensor | None) -> Record:
+        """Of a classifier with its ``outputs``: the logits (N, classes) of the test images."""
         model = self.objective.modules["model"]
-        labels = [] if logits is None else self.data.test_labels.tolist()
+        labels = [] if outputs is None else self.data.test_labels.tolist()
         similarity = []
         if self.objective.teacher is not None:
             images = self.data.normalise(self.data.test_images[:COMPARED])
@@ -283,8 +237,8 @@ class _Training:
             similarity=[round(value, 4) for value in similarity],
             steps=records.rounded_steps(self.history["steps"]),
             labels=labels,
-            predictions=[] if logits is None else logits.argmax(1).tolist(),
-            calibration={} if logits is None else records.rounded(confidence_bins(logits, self.data.test_labels)),
+            predictions=[] if outputs is None else outputs.argmax(1).tolist(),
+            calibration={} if outputs is None else records.rounded(confidence_bins(outputs, self.data.test_labels)),
         )
         files.write_json(self.run.timing_path, records.rounded(self.history["timing"]))
         record.save(self.run.record_path)

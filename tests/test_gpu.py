@@ -5,11 +5,12 @@ import torch
 from conftest import digits, small_network
 
 from kdlib import arms, hardware, training
+from kdlib.evaluation import evaluate
 from kdlib.objectives import Classify
 from kdlib.progress import Progress
 from kdlib.storage.runs import Replicate
 from kdlib.study import EXTENDED
-from kdlib.training import evaluate, fit
+from kdlib.training import fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
 

@@ -11,7 +11,7 @@ ORDER = [
     "storage.folders", "storage._torchvision", "storage.files", "storage.pickled", "storage.cifar10", "storage.weights",
     "storage.records", "storage.checkpoints", "storage.logits", "storage.runs",
     "datasets", "models", "regressors", "losses", "objectives", "optimisers", "identity", "progress",
-    "similarity", "calibration", "training", "arms", "selection",
+    "similarity", "calibration", "evaluation", "training", "arms", "selection",
     "report.measures", "report.inference", "report.tables", "report.extended_tables", "report.held_out",
     "report.figure", "report.run_plots", "report.image_plots", "report.study_plots", "report.error_plots",
     "report.extended_plots", "report.prose", "report.front_page", "report.cells", "report.publish", "report.book",

@@ -8,11 +8,11 @@ import torch
 from matplotlib.colors import to_hex
 
 from kdlib import models
+from kdlib.evaluation import evaluate
 from kdlib.models import GUIDED_STAGE
 from kdlib.objectives import Hint
 from kdlib.regressors import Regressor
 from kdlib.report import figure, image_plots
-from kdlib.training import evaluate
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 
 from kdlib import models
 from kdlib.design import ANALYSIS
+from kdlib.evaluation import evaluate
 from kdlib.objectives import Classify, Hint
 from kdlib.regressors import Regressor
 from kdlib.report import cells, front_page, measures, prose, publish
@@ -19,7 +20,6 @@ from kdlib.settings import PUBLISHED, REFERENCE
 from kdlib.storage import runs
 from kdlib.storage.runs import Replicate
 from kdlib.study import EXTENDED, PUBLISHED_WEIGHTS, STUDY
-from kdlib.training import evaluate
 
 HOME = Path(__file__).parents[1]
 STUDENTS = [arm.name for arm in STUDY.arms if arm.classifies]

@@ -13,39 +13,33 @@ from torch import Tensor
 
 from kdlib.storage import files
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+
+def cache(folder: Path, **depends: Any) -> Path:
+    """The folder, below another, of the logits that ``depends`` decides: values with a ``repr``."""
+    return folder / files.digest({}, {key: repr(value) for key, value in depends.items()})[:16]
 
 
-class CachedLogits:
-    """The logits of one teacher for one stream of batches, in a folder of their own below ``folder``.
+def with_targets(
+    batches: Iterable[tuple[Tensor, Tensor]], target: Callable[[Tensor], Tensor | None], cached: Path | None, part: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Yield images, labels and what ``target`` gives for the images.
 
-    ``depends`` is all that decides them, as values with a ``repr``: other values have another cache.
+    If a folder is given, that is logits (B, classes), read from there or, if they are not there, computed and stored;
+    ``part`` names the batches, e.g. an epoch. Raises ``StorageError`` if they cannot be stored.
     """
-
-    def __init__(self, folder: Path, **depends: Any):
-        self.folder = folder / files.digest({}, {key: repr(value) for key, value in depends.items()})[:16]
-
-    def attach(
-        self, batches: Batches, compute: Callable[[Tensor], Tensor], part: str
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield images, labels and the teacher's logits (B, classes), read from the cache or computed and stored.
-
-        ``compute`` gives the logits of images, ``part`` names the batches, e.g. an epoch. Raises ``StorageError`` if
-        the logits cannot be stored.
-        """
-        path = self.folder / f"{part}.safetensors"
-        try:
-            cached = files.read_tensors(path)[0]["logits"]
-        except (FileNotFoundError, files.StorageError):
-            cached = None
-        computed, start = [], 0
-        for images, labels in batches:
-            if cached is None:
-                logits = compute(images)
-                computed.append(logits)
-            else:
-                logits = cached[start : start + len(labels)].to(images.device)
-                start += len(labels)
-            yield images, labels, logits
-        if computed:
-            files.write_tensors(path, {"logits": torch.cat(computed)}, {})
+    path = cached and cached / f"{part}.safetensors"
+    try:
+        stored = files.read_tensors(path)[0]["logits"] if path else None
+    except (FileNotFoundError, files.StorageError):
+        stored = None
+    computed, start = [], 0
+    for images, labels in batches:
+        if stored is None:
+            values = target(images)
+            computed.append(values)
+        else:
+            values = stored[start : start + len(labels)].to(images.device)
+            start += len(labels)
+        yield images, labels, values
+    if path and computed:
+        files.write_tensors(path, {"logits": torch.cat(computed)}, {})
