@@ -35,7 +35,7 @@ def draw(speed: dict, accuracy: dict) -> figure.Figure:
     for target in accuracy["targets"]:
         curves.axhline(target, color=GREY, linestyle=":", linewidth=1)
         curves.annotate(f"{target:g} %", (1, target), (4, 0), xycoords=("axes fraction", "data"),
-                        textcoords="offset points", va="center", color=GREY)  # fmt: skip
+                        textcoords="offset points", va="center", color=GREY, fontsize="small")  # fmt: skip
     curves.set(title="the distilled student", xlabel="minutes of training", ylabel="test accuracy (%)", xlim=(0, None))
     curves.legend(loc="lower right")
     return picture
