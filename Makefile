@@ -1,7 +1,7 @@
 # make report   run the six notebooks        PROFILE=smoke|quick|full (default quick)  SEEDS=n (default 1)  CORES=n
 #               EXTRA=1: and the three beyond the note
 # make test     everything that CI checks
-# make book     the published notebooks as a book for the browser
+# make book     the published notebooks as a book for the browser; with PROFILE=…, those of your own run
 # make lab      JupyterLab on the notebooks
 # make bench    how fast training is, beside other ways to do it, and minutes to an accuracy
 # make export   a trained network as ONNX    ARM=distill|baseline|… (default distill)  PROFILE=… (default published)
@@ -37,7 +37,7 @@ test: $(READY) $(VENV)/extra
 	KDLIB_PROFILE=smoke $(BIN)/python -m pytest --nbval-lax notebooks/
 
 book: $(READY)
-	@$(BIN)/python -m kdlib.report book
+	@$(BIN)/python -m kdlib.report book $(PROFILE)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

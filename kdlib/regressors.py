@@ -126,7 +126,8 @@ class PrincipalComponents(Regressor):
             )
         self.kind = "none, principal components of the hint"
         self.standardise = nn.BatchNorm2d(guided_width, affine=False)
-        samples = super().target(hints).permute(0, 2, 3, 1).flatten(0, 2).double()  # (N · H · W, C), of mean 0
+        # In float64, which Apple's GPUs lack: (N · H · W, C), of mean 0.
+        samples = super().target(hints).permute(0, 2, 3, 1).flatten(0, 2).cpu().double()
         variances, components = torch.linalg.eigh(samples.T @ samples / len(samples))  # the smallest first
         components = components[:, -guided_width:].flip(1) / variances[-guided_width:].flip(0).clamp_min(1e-10).sqrt()
         # The sign of a component is free: let its largest entry be positive, on every machine.

@@ -7,10 +7,11 @@ The teacher, the baseline, the distilled student and stage one: every trial chan
 and changes that score above it with the first seed, are tried with a second one. Of the students a change was adopted
 where it gained half a point of accuracy or more, of stage one where R² was highest.
 
-Every arm but the teacher tries the same learning rates, and in a single stage the same weights of the hint loss. Where
-the best value is the lowest or the highest of them, further ones are tried until it is neither. Where it gains half a
-point or more, a second seed is tried with it and with the recipe's value. It was adopted where it gains half a point
-there too: the best of several values gains more with the seed that chose it than with others.
+Every arm tries the same learning rates, and in a single stage the same weights of the hint loss; except the teacher and
+the arms that vary only the rate or the length of another. Where the best value is the lowest or the highest of them,
+further ones are tried until it is neither. Where it gains half a point or more, a second seed is tried with it and with
+the recipe's value. It was adopted where it gains half a point there too: the best of several values gains more with the
+seed that chose it than with others.
 
 python -m kdlib.selection    train what results/selection.json lacks, add it there and print it
 """
@@ -18,6 +19,7 @@ python -m kdlib.selection    train what results/selection.json lacks, add it the
 import dataclasses
 import re
 import statistics
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,10 +34,11 @@ from kdlib.models import ConvNet
 from kdlib.objectives import Classify, Losses
 from kdlib.settings import Profile, Recipe
 from kdlib.storage import files, folders
-from kdlib.storage.files import StorageError
-from kdlib.storage.runs import Replicate
+from kdlib.storage.cifar10 import DataUnavailable
+from kdlib.storage.files import BusyError, StorageError
+from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import EXTENDED
-from kdlib.training import DivergedError, fit
+from kdlib.training import DivergedError, TrainingError, fit
 
 HELD_OUT = 5_000  # images
 ENOUGH = 0.5  # points that a change has to gain to be adopted
@@ -253,4 +256,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError, BusyError, DataUnavailable, NotTrained, StorageError, TrainingError) as error:
+        sys.exit(str(error))

@@ -17,7 +17,7 @@ class Schedule:
     Attributes:
         epochs: passes over the training images.
         learning_rate: the highest one, reached after the share ``warmup`` of the steps.
-        weight_decay: L2 penalty on every trained parameter.
+        weight_decay: L2 penalty; under Muon on all but the convolutions.
         batch_size: images a step.
         momentum: of the gradient, 0 to 1.
         warmup: share of the steps in which the learning rate rises, 0 to 1.

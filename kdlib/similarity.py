@@ -14,7 +14,8 @@ def linear_cka(first: Tensor, second: Tensor) -> float:
     blind to rotations and to the scale of either layer. Kornblith et al., *Similarity of Neural Network Representations
     Revisited* (2019), equation 4, https://arxiv.org/abs/1905.00414.
     """
-    x, y = (layer.permute(0, 2, 3, 1).flatten(0, 2).double() for layer in (first, second))  # (N · H · W, C)
+    # In float64, which Apple's GPUs lack.
+    x, y = (layer.permute(0, 2, 3, 1).flatten(0, 2).cpu().double() for layer in (first, second))  # (N · H · W, C)
     x, y = x - x.mean(0), y - y.mean(0)
     return float((y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()))
 

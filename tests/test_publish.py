@@ -69,9 +69,10 @@ def test_data_that_are_named_and_cannot_be_used_are_an_error_and_nothing_is_down
         publish.choose(None)
 
 
-def test_the_published_records_are_not_run():
-    with pytest.raises(ValueError, match="choose full"):
-        publish.choose(PUBLISHED)
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_records_are_not_run(name):
+    with pytest.raises(ValueError, match=f"The {name} records .* choose {COMMITTED[name]} to train"):
+        publish.choose(name)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +89,9 @@ def test_the_command_line_ends_in_one_line_that_says_what_to_do(monkeypatch, arg
     assert command(monkeypatch, *arguments) == sentence
 
 
-def test_the_command_line_lists_what_it_can_do(monkeypatch):
-    assert "python -m kdlib.report export ARM" in command(monkeypatch, "summarise")
+@pytest.mark.parametrize("arguments", [["summarise"], ["export"], ["book", "quick", "full"], ["report", "quick"], []])
+def test_the_command_line_lists_what_it_can_do(monkeypatch, arguments):
+    assert "python -m kdlib.report export ARM" in command(monkeypatch, *arguments)
 
 
 def test_the_command_line_prints_the_profile(monkeypatch, capsys):

@@ -6,11 +6,13 @@ import itertools
 import pytest
 import torch
 from conftest import SMALL_WIDTHS, small_network
+from factories import results, save
 
-from kdlib import datasets, hardware, models, optimisers, training
+from kdlib import datasets, models, optimisers, training
 from kdlib.datasets import Data, DatasetSpec
 from kdlib.objectives import Classify, Distill, Hint
 from kdlib.regressors import Regressor
+from kdlib.settings import PUBLISHED
 from kdlib.storage import files, weights
 from kdlib.storage.files import digest
 from kdlib.storage.runs import NotTrained, Replicate
@@ -333,6 +335,21 @@ def test_record_without_its_weights_names_the_way_out(small_data, small_profile,
         models.load(run)
 
 
+def test_of_committed_records_no_sentence_says_to_delete_them(project):
+    save(results(1, images=20), STUDY.profile(PUBLISHED))
+    run = Replicate(STUDY.profile(PUBLISHED)).run("exp1")
+    run.weights_path.unlink(missing_ok=True)
+    with pytest.raises(
+        NotTrained, match=r"exp1\.safetensors is missing .*: run 04_exp1 under the profile full to have"
+    ):
+        models.load(run)
+    run.record_path.unlink()
+    with pytest.raises(
+        NotTrained, match=r"no trained exp1 \(profile published, seed 0\): run 04_exp1 under the profile full"
+    ):
+        models.load(run)
+
+
 def test_unknown_precision_is_refused(small_data, small_profile, replicate):
     with pytest.raises(ValueError, match=r"^precision must be auto, float32 or bfloat16, not 'half'\.$"):
         fit(Classify(small_network()), small_data, small_profile.student, replicate.run("baseline"), precision="half")
@@ -354,13 +371,6 @@ def test_bfloat16_trains_too_and_is_recorded(taught, small_data, small_profile, 
     full = distill(taught, small_data, small_profile, replicate.run("distill-again"), precision="float32")
     assert record.train["soft"][0] == pytest.approx(full.train["soft"][0], rel=0.05)
     assert record.weights != full.weights
-
-
-def test_auto_precision_is_bfloat16_only_where_the_hardware_has_it(monkeypatch):
-    cpu = torch.device("cpu")
-    for capabilities, expected in [({"avx2": True}, "float32"), ({"avx512_bf16": True}, "bfloat16")]:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
-        assert hardware.choose_precision("auto", cpu) == expected
 
 
 def test_memory_and_checkpoints_do_not_grow_with_the_epochs(small_data, small_profile, replicate, monkeypatch):

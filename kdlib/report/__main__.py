@@ -8,7 +8,9 @@ python -m kdlib.report publish [PROFILE]          renew the published run: full 
 python -m kdlib.report export ARM [PROFILE]       write a trained network as ONNX
 """
 
+import inspect
 import sys
+from collections.abc import Callable
 
 from kdlib.report import book, export, graph, publish
 from kdlib.report.execute import Failed
@@ -18,16 +20,18 @@ from kdlib.storage.runs import NotTrained
 
 
 def main(action: str = "", *words: str) -> str | None:
-    """Do what the words say; return what is to be printed at the end."""
-    if action == "report":
+    """Do what the words say; return what is to be printed at the end. ``ValueError`` if they say nothing known."""
+    if action == "report" and all("=" in word for word in words):
         return graph.report(dict(word.split("=", 1) for word in words))
-    if action == "book":
-        return book.build(*words)
-    if action == "export":
-        return export.export(*words)
-    if action in ("choose", "summary", "publish"):
-        return getattr(publish, action)(*words)
-    raise ValueError(__doc__)
+    actions: dict[str, Callable[..., str | None]] = {
+        "choose": publish.choose, "book": book.build, "summary": publish.summary,
+        "publish": publish.publish, "export": export.export,
+    }  # fmt: skip
+    try:
+        inspect.signature(actions[action]).bind(*words)
+    except (KeyError, TypeError):
+        raise ValueError(__doc__) from None
+    return actions[action](*words)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ SET_UP = ("PYTHON", "UV", "TORCH_BACKEND")  # of the Makefile alone
 
 
 def report(options: Mapping[str, str]) -> str:
-    """Run the six notebooks of a profile, and return the closing summary.
+    """Run the notebooks of a profile, the six of the note or all, and return the closing summary.
 
     Of the ``options``, PROFILE is as for `publish.choose`; SEEDS (default 1) and CORES (default all) are numbers; EXTRA
     is 1 for the notebooks beyond the note too, else 0.

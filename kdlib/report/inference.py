@@ -126,14 +126,12 @@ def random_effects(values: np.ndarray) -> Estimate:
 
 def p_value(results: Results, contrast: Contrast) -> float:
     """Two-sided p of the paired t-test over seeds that the two arms are equally accurate; nan for a single seed."""
-    estimate = difference(results, contrast)
-    if estimate.source != "seeds":
+    values = by_seed(results, contrast)
+    if len(values) < 2:
         return np.nan
-    if not estimate.half_width:  # the seeds agree to the last image
-        return float(estimate.mean == 0)
-    freedom = estimate.n - 1
-    t = estimate.mean / estimate.half_width * stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
-    return float(2 * stats.t.sf(abs(t), freedom))
+    if not np.ptp(values):  # the seeds agree to the last image
+        return float(values[0] == 0)
+    return float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -33,7 +33,7 @@ def training_accuracy(record: Record) -> float:
 
 
 def best(record: Record) -> float:
-    """Highest test accuracy of any epoch, in percent, as the note reports it: selected on the test split."""
+    """Highest test accuracy of any tested epoch, in percent, as the note reports it: selected on the test split."""
     return max(record.test["accuracy"])
 
 
@@ -73,7 +73,7 @@ def swing(record: Record) -> float:
 
 
 def explained(record: Record, split: Literal["train", "test"]) -> list[float]:
-    """R² of stage one after each epoch: the share of the hint's variance that the regressor explains.
+    """R² of stage one, the share of the hint's variance that the regressor explains, after each epoch (tested epoch).
 
     R² = 1 − hint loss / mean square of the standardised hint; below 0 where predicting its mean is better.
     """

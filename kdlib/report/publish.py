@@ -1,6 +1,5 @@
 """Around the notebooks: the choice of a profile, the summary at the end, and publishing."""
 
-import contextlib
 import functools
 import itertools
 import shutil
@@ -29,12 +28,13 @@ def choose(name: str | None) -> str:
     """The profile to run, its data at hand: ``name``, else "quick", else "smoke" if CIFAR-10 is out of reach.
 
     Raises:
-        ValueError: no such profile, or the published records, which are not run.
+        ValueError: no such profile, or that of committed records, which are not run.
         DataUnavailable: ``name`` is given, and its data cannot be had; or ``KDLIB_DATA`` is, and cannot be used.
     """
     profile = STUDY.profile(name or "quick")
-    if profile.name == PUBLISHED:
-        raise ValueError("The published records are read without a command: choose full to train the study again.")
+    if profile.name in COMMITTED:
+        again = COMMITTED[profile.name]
+        raise ValueError(f"The {profile.name} records are read without a command: choose {again} to train them again.")
     try:
         datasets.load(profile.dataset)
     except DataUnavailable as error:
@@ -140,12 +140,10 @@ def committed(notebook: str) -> str | None:
     """Which committed run a notebook beyond the note shows: the published one or, while that lacks its arms, the
     reference; None if neither has them.
     """
-    arms = {arm.name for arm in EXTENDED.trained_in(notebook)}
+    arms = [arm.name for arm in EXTENDED.trained_in(notebook)]
     for name in COMMITTED:
-        with contextlib.suppress(NotTrained):
-            found = runs.load_all(STUDY.profile(name), EXTENDED)
-            if any(arms & set(records) for records in found.by_seed.values()):
-                return name
+        if any(list(folders.results(name).glob(f"seed*/{arm}.json")) for arm in arms):
+            return name
     return None
 
 
@@ -192,6 +190,8 @@ def _renew_answer(name: str) -> None:
     new = {"cells.opening(": cells.answer(name, profile), "cells.found(": cells.listed(name, seed)}
     for cell, call in itertools.product(notebook.cells, new):
         if cell.cell_type == "code" and call in cell.source:
+            if not cell.outputs:
+                raise ValueError(f"{path.name} has no outputs: take it from the repository again.")
             cell.outputs[0].data["text/markdown"] = new[call].data
     nbformat.write(notebook, path)
 

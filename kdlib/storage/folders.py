@@ -17,7 +17,7 @@ def build(profile_name: str) -> Path:
 
 
 def results(profile_name: str) -> Path:
-    """Where records and weights lie: of the published study in ``results/full``, else in the build folder."""
+    """Where records and weights lie: in ``results/`` if they are committed, else in the build folder."""
     if profile_name in COMMITTED:
         return root() / "results" / COMMITTED[profile_name]
     return build(profile_name) / "results"

@@ -27,7 +27,7 @@ class Identity(_Model):
     classes: int  # of its output
     channels: int  # of its images
     objective: dict[str, Any]  # name and settings at the start of training, the regressor's kind and stage among them
-    schedule: dict[str, Any]  # the optimiser, and the fields of `study.Schedule`
+    schedule: dict[str, Any]  # the fields of `settings.Schedule`
     data: dict[str, Any]  # name, fingerprint, number of training images, and augmentation
     seed: int  # of the replicate
     stream: str  # the training whose batches it sees; with the seed it decides all random numbers

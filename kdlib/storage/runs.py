@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdlib.checks import whole_number
 from kdlib.design import Arm, Study
-from kdlib.settings import Profile, Schedule
+from kdlib.settings import COMMITTED, Profile, Schedule
 from kdlib.storage import files, folders, weights
 from kdlib.storage.files import StorageError
 from kdlib.storage.records import Record
@@ -117,8 +117,10 @@ class Run:
         try:
             return Record.load(self.record_path)
         except FileNotFoundError:
-            what = f"profile {self.replicate.profile.name}, seed {self.replicate.seed}"
-            raise NotTrained(f"There is no trained {self.name} ({what}): run {self.arm.notebook} first.") from None
+            profile = self.replicate.profile.name
+            what = f"There is no trained {self.name} (profile {profile}, seed {self.replicate.seed})"
+            where = f" under the profile {COMMITTED[profile]}" if profile in COMMITTED else ""
+            raise NotTrained(f"{what}: run {self.arm.notebook}{where} first.") from None
 
     def timing(self) -> dict[str, list[float]]:
         """By epoch: "train_seconds", "seconds" with its test, and "images_per_second"; empty if they are not kept."""
@@ -139,8 +141,11 @@ class Run:
         try:
             tensors, _ = files.read_tensors(self.weights_path)
         except FileNotFoundError:
-            missing = f"{self.weights_path} is missing beside its record"
-            raise NotTrained(f"{missing}: delete {self.record_path} to train it again.") from None
+            profile = self.replicate.profile.name
+            todo = f"delete {self.record_path} to train it again"
+            if profile in COMMITTED:  # of most arms the record alone is committed
+                todo = f"run {self.arm.notebook} under the profile {COMMITTED[profile]} to have them"
+            raise NotTrained(f"{self.weights_path} is missing beside its record: {todo}.") from None
         if any(weights.stored_digest(tensors, name) != record.weights.get(name) for name in modules):
             both = f"{self.weights_path} does not belong to {self.record_path.name}"
             raise StorageError(f"{both}: delete both and run {self.arm.notebook} again.")
