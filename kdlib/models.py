@@ -102,15 +102,15 @@ class ConvNet(nn.Module):
         ]
 
 
-def teacher(seed: int = 0, classes: int = 10, channels: int = 3, widths: Widths | None = None) -> ConvNet:
+def teacher(seed: int = 0, classes: int = 10, channels: int = 3) -> ConvNet:
     """The teacher: 1.35 M parameters, 8 convolutions; (seed, "teacher") decides its first weights."""
-    return _seeded(widths or TEACHER_WIDTHS, classes, channels, seed, "teacher")
+    return _seeded(TEACHER_WIDTHS, classes, channels, seed, "teacher")
 
 
 def student(seed: int = 0, classes: int = 10, channels: int = 3, widths: Widths | None = None) -> ConvNet:
     """The student: 309 k parameters, 11 convolutions; thinner and deeper than the teacher.
 
-    All students of a seed start from the same weights, so that their differences are due to the method.
+    All students of the same seed and widths have the same first weights, so their differences are paired.
     """
     return _seeded(widths or STUDENT_WIDTHS, classes, channels, seed, "student")
 

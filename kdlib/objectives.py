@@ -182,7 +182,6 @@ class Joint:
         regressor: made for these two networks; names the guided stage.
         weight: of the hint loss, 0 or more.
         temperature, alpha: as of `Distill`; with alpha 0 the student learns from hint and labels alone.
-        regressor_rate: as of `Hint`.
 
     Raises:
         ValueError: weight, temperature or alpha out of range.
@@ -198,12 +197,11 @@ class Joint:
         weight: float,
         temperature: float,
         alpha: float,
-        regressor_rate: float = REGRESSOR_RATE,
     ):
         checks.check_distillation(temperature, alpha)
         if not checks.is_number(weight) or not 0 <= weight < math.inf:
             raise ValueError(f"weight, of the hint loss, must be a number from 0, not {weight!r}.")
-        self.hint = Hint(teacher, student, regressor, regressor_rate)
+        self.hint = Hint(teacher, student, regressor)
         self.teacher, self.student, self.regressor = self.hint.teacher, student, regressor
         self.weight, self.temperature, self.alpha = weight, temperature, alpha
         self.modules = self.hint.modules

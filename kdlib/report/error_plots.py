@@ -14,8 +14,10 @@ from kdlib.report.image_plots import draw_image
 from kdlib.report.study_plots import new
 from kdlib.storage.runs import Results
 
+SHOWN = 10  # images in a row
 
-def won_and_lost(data: Data, results: Results, seed: int, first: str, second: str, count: int = 10) -> Figure:
+
+def won_and_lost(data: Data, results: Results, seed: int, first: str, second: str) -> Figure:
     """The first test images that one arm classifies correctly and another does not, and the reverse.
 
     Nothing is shown if one of them was not run.
@@ -31,10 +33,10 @@ def won_and_lost(data: Data, results: Results, seed: int, first: str, second: st
             if won == label != lost
         }
         rows.append((f"right by {winner}, wrong by {loser}: {len(told):,} images", told))
-    return _sheets(data, results.only(seed), "Images won and lost", rows, count)
+    return _sheets(data, results.only(seed), "Images won and lost", rows)
 
 
-def shared_errors(data: Data, results: Results, seed: int, count: int = 10) -> Figure:
+def shared_errors(data: Data, results: Results, seed: int) -> Figure:
     """The first test images of the two errors that all models share most often: one class taken for another."""
     records = list(tables.models_of(results, seed).values())
     _check(data, records[0].labels)
@@ -47,12 +49,12 @@ def shared_errors(data: Data, results: Results, seed: int, count: int = 10) -> F
         heading = f"{names[true]}, taken for {names[predicted]} by all {len(records)}: {number} images"
         rows.append((heading, dict.fromkeys(shown.tolist(), "")))
     title = f"Errors that all models share: {wrong.sum():,} images"
-    return _sheets(data, results.only(seed), title, rows, count)
+    return _sheets(data, results.only(seed), title, rows)
 
 
-def _sheets(data: Data, results: Results, title: str, rows: list[tuple[str, dict[int, str]]], count: int) -> Figure:
+def _sheets(data: Data, results: Results, title: str, rows: list[tuple[str, dict[int, str]]]) -> Figure:
     """Rows of test images, each with a heading; below an image what is told of it."""
-    picture, axes = new(results, title, max(1, len(rows)), count, 1.5 * max(1, len(rows)) + 0.8, squeeze=False)
+    picture, axes = new(results, title, max(1, len(rows)), SHOWN, 1.5 * max(1, len(rows)) + 0.8, squeeze=False)
     for panel in axes.flat:
         panel.set_axis_off()
     for row, (heading, told) in zip(axes, rows, strict=False):
