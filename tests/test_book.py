@@ -108,7 +108,11 @@ def browser():
         started.close()
 
 
-@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (NARROW, "light"), (NARROW, "dark")], ids=str)
+VIEWS = [(1280, "light"), (1280, "dark"), (NARROW, "light"), (NARROW, "dark")]
+both_widths = pytest.mark.parametrize("tab", [VIEWS[0], VIEWS[-1]], ids=str, indirect=True)
+
+
+@pytest.fixture(params=VIEWS, ids=str)
 def tab(browser, request):
     """A tab that must not complain, and must not ask for anything outside the folder."""
     width, scheme = request.param
@@ -135,11 +139,13 @@ def test_a_page_is_seen_whole(pages, tab, name):
     assert light == tab.evaluate("matchMedia('(prefers-color-scheme: light)').matches")
 
 
+@both_widths
 def test_a_formula_is_typeset(pages, tab):
     tab.goto((pages / "03_distill.html").as_uri())
     tab.wait_for_selector("mjx-container", timeout=20_000)
 
 
+@both_widths
 def test_the_search_finds_the_regressor(pages, tab):
     tab.goto((pages / "search.html").as_uri() + "?q=regressor")
     tab.wait_for_selector("#search-results li a", timeout=20_000)

@@ -624,19 +624,3 @@ def test_folder_of_the_cache(monkeypatch, tmp_path):
         assert cifar10.cache_file() == tmp_path / "kdlib/cifar10.safetensors"
     monkeypatch.setenv("KDLIB_CACHE", "~/elsewhere")
     assert cifar10.cache_file() == Path.home() / "elsewhere/cifar10.safetensors"
-
-
-def test_the_real_cifar10():
-    try:
-        arrays = cifar10.read()
-    except DataUnavailable as error:
-        pytest.skip(str(error))
-    assert {name: tuple(array.shape) for name, array in arrays.items()} == {
-        "train_images": (50_000, 32, 32, 3),
-        "train_labels": (50_000,),
-        "test_images": (10_000, 32, 32, 3),
-        "test_labels": (10_000,),
-    }
-    assert all(array.dtype == torch.uint8 for array in arrays.values())
-    assert arrays["train_labels"].bincount().tolist() == [5000] * 10
-    assert arrays["test_labels"].bincount().tolist() == [1000] * 10

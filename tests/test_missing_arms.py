@@ -65,7 +65,7 @@ def test_the_summary_names_the_missing_arm_and_gives_the_others_as_before(missin
 
 
 @pytest.mark.parametrize("picture", PICTURES)
-@pytest.mark.parametrize("missing", ARMS)
+@pytest.mark.parametrize("missing", ["teacher", "baseline", "hint", "exp2"])  # one of each kind
 def test_every_picture_of_the_rest_names_the_missing_one_at_its_foot(picture, missing):
     drawn = PICTURES[picture](LACKING[missing])
     drawn.draw_without_rendering()
