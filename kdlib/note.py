@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Claim:
-    """One conclusion of the note: ``first`` has more of a measure than ``second`` (">"), less ("<"), or as much ("=").
+    """One conclusion of the note: ``first`` has more of a measure than ``second`` (">"), less ("<"), or as much ("≈").
 
     ``measure`` is a key of `report.measures.CLAIMED`; first and second are names of arms.
     """
@@ -67,7 +67,7 @@ NOTE = Note(
         Claim("validation accuracy (%)", "distill", ">", "baseline"),
         Claim("validation accuracy (%)", "exp2", ">", "distill"),
         Claim("validation accuracy (%)", "exp2", ">", "baseline"),
-        Claim("training accuracy (%)", "exp2", "=", "baseline"),
+        Claim("training accuracy (%)", "exp2", "≈", "baseline"),
         Claim("training − validation accuracy", "exp2", "<", "baseline"),
     ),
 )  # fmt: skip

@@ -49,7 +49,7 @@ def test_the_grids_say_what_each_arm_chose_from_and_what_it_has(project):
         ],
     )
     table = held_out.grids([EXTENDED.arm(name) for name in ("hint", "hint_random", "baseline")])
-    assert table.columns.tolist() == ["has", "0.5", "1", "2", "4", "second seed"]
+    assert table.columns.tolist() == ["chosen", "0.5", "1", "2", "4", "second seed"]
     own = f"{EXTENDED.arm('hint_random').recipe.rate:g}"
     assert table.loc[("stage one, S, random matrix", "rate")].tolist() == [own, "70.00", "71.50", "69.00", "", ""]
     assert table.loc[("stage one", "rate")].tolist()[1:] == ["60.00", "61.00", "62.00", "60.00", "1: 61.50, 2: 61.75"]

@@ -92,7 +92,7 @@ def test_picture_is_labelled_and_draws_without_complaint(name):
             assert axes.get_xlabel() and axes.get_ylabel()
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", ["four_plots", "differences"])
 def test_picture_of_digits_says_so_in_red(name):
     drawn = draw(name, DIGITS)
     assert drawn.get_supxlabel().startswith("handwritten digits, not CIFAR-10")
@@ -215,7 +215,7 @@ def test_six_plots_show_both_stages():
     drawn = picture("six_plots")
     assert len(drawn.axes) == 6
     assert curves(axes_titled(drawn, "hint loss at each step"))["each step"].tolist() == RUNS["hint"].steps["total"]
-    assert curves(axes_titled(drawn, "hint loss after"))["training"].tolist() == RUNS["hint"].train["total"]
+    assert curves(axes_titled(drawn, "hint loss over"))["training"].tolist() == RUNS["hint"].train["total"]
     for split, word in SPLITS.items():
         (line,) = axes_titled(drawn, f"{word} accuracy").lines
         assert line.get_ydata().tolist() == getattr(RUNS["exp1"], split)["accuracy"]

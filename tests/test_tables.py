@@ -101,6 +101,15 @@ def test_contrasts_are_the_studys_with_the_primary_ones_first(five_seeds):
     assert row["McNemar's p (seed 3)"] == f"{p:.3f}"
 
 
+def test_a_part_of_the_contrasts_is_corrected_for_the_number_of_all():
+    made = accurate(baseline=[89.0, 89.2, 89.4], distill=[89.9, 89.6, 90.1], exp1=[88, 87, 88], exp2=[90, 91, 90.5])
+    whole, part = tables.contrasts(made, 0), tables.contrasts(made, 0, among=("distill", "baseline", "teacher"))
+    assert part.index.tolist() == ["student (distilled) − baseline"]
+    assert part.equals(whole.loc[part.index])
+    alone = inference.p_value(made, Contrast("distill", "baseline"))
+    assert part["p over seeds"].tolist() != [f"{alone:.3f} (Holm)"]
+
+
 def test_a_contrast_counts_its_own_seeds_and_has_no_p_of_a_seed_that_lacks_an_arm():
     table = tables.contrasts(accurate(exp2=[90, 91, 92], exp1=[None, 88, 89], distill=[89, 90, 91]), 0)
     assert table["n"].to_dict() == {
@@ -125,7 +134,7 @@ def test_the_notes_conclusions_hold_or_not_as_the_numbers_tell():
     flipped = {"yes": "no", "no": "yes"}
     for row, mirrored in zip(one.itertuples(), other.itertuples(), strict=True):
         assert mirrored.here.split() == row.here.translate(str.maketrans("<>", "><")).split()[::-1]
-        if row.holds in flipped and "=" not in row.here:
+        if row.holds in flipped and "≈" not in row.here:
             assert mirrored.holds == flipped[row.holds]
     losses = [np.mean([made.train["total"][-1] for made in usual.records(arm)]) for arm in ("teacher", "baseline")]
     row = tables.conclusions(usual).loc["training loss"].query("`the note` == 'teacher < baseline'").iloc[0]
@@ -171,7 +180,7 @@ def test_conclusions_call_equal_what_looks_equal(one_seed):
     runs = one_seed.by_seed[0]
     table = tables.conclusions(Results(STUDY, {0: {**runs, "exp1": runs["exp2"]}}))
     pair = table["the note"].str.fullmatch(EXPERIMENTS)
-    assert table[pair]["here"].str.contains(" = ").sum() == 7
+    assert table[pair]["here"].str.contains(" ≈ ").sum() == 7
 
 
 def test_dynamics_are_means_over_the_seeds():

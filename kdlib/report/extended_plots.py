@@ -32,8 +32,8 @@ def explained(results: Results, ways: Iterable[Guidance]) -> Figure:
         last.annotate(end.text(3), (end.mean, row), (0, 7), textcoords="offset points", ha="center")
     for panel in (losses, shares):
         figure.label_epochs(panel)
-    losses.set(title="after each epoch", ylabel="hint loss (s.d.² of the target)")
-    shares.set(title="after each epoch", ylabel="R²")
+    losses.set(title="over the epochs", ylabel="hint loss (s.d.² of the target)")
+    shares.set(title="over the epochs", ylabel="R²")
     several = len(results.by_seed) > 1
     title = f"at the end; intervals\nover {over(ends.values())}" if several else "at the end"
     last.set(title=title, xlabel="R²", ylim=(-0.5, len(ends)))

@@ -24,7 +24,7 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         seconds: of training, a seed of the note's arms.
     """
     answers = prose.answer(beyond, language)
-    asked = inference.available(beyond, (*beyond.study.primary, *CONTROLS)) if answers else []
+    controls = inference.available(beyond, CONTROLS) if answers else []  # the primary contrasts stand in the answer
     table = tables.summary(results).xs("here", axis=1, level=1)
     note = results.study.note.figures.get("validation accuracy, best epoch", {})
     rows = []
@@ -68,7 +68,7 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         rows=rows,
         caption=caption,
         answers=answers or prose.matrix(results, language),
-        findings=[prose.compare(beyond, pair, language) for pair in asked] + findings(results, language),
+        findings=[prose.compare(beyond, pair, language) for pair in controls] + findings(results, language),
     ).rstrip()
 
 

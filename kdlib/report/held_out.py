@@ -34,11 +34,11 @@ def grids(arms: Iterable[Arm]) -> pd.DataFrame:
             arm = known[row["arm"]]
             scores = {value: f"{score:.2f}" for value, score in zip(row["values"], row["scores"], strict=True)}
             again = ", ".join(f"{value:g}: {score:.2f}" for value, score in row["second"])
-            has = f"{getattr(arm.recipe, row['setting']):g}"
-            rows[arm.title, row["setting"]] = {"has": has, **scores, "second seed": again}
+            chosen = f"{getattr(arm.recipe, row['setting']):g}"
+            rows[arm.title, row["setting"]] = {"chosen": chosen, **scores, "second seed": again}
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     values = sorted(name for name in table if not isinstance(name, str))
-    columns = ["has", *values, "second seed"] if rows else []
+    columns = ["chosen", *values, "second seed"] if rows else []
     return table[columns].rename(columns={value: f"{value:g}" for value in values})
 
 

@@ -103,16 +103,17 @@ def explained_channels(data: Data, teacher: ConvNet, student: ConvNet, regressor
     return 1 - (predicted - target).square().mean((0, 2, 3)) / target.square().mean((0, 2, 3))
 
 
-def fine_tuned(data: Data, before: ConvNet, after: ConvNet, stage: int, count: int = 2) -> Figure:
+def fine_tuned(data: Data, before: ConvNet, after: ConvNet, stage: int) -> Figure:
     """The first filters, and maps of the guided layer at the end of ``stage``, before and after fine-tuning.
 
     Each filter, and each map, has the same scale before and after. The images are the first test image of each of the
-    first ``count`` classes; the channels are the first ones.
+    two classes; the channels are the first ones.
     """
+    count = 2
     times = {"after stage one": before, "after stage two": after}
     filters = [model.stages[0][0].weight.detach().cpu() for model in times.values()]  # (C, 3, 3, 3)
     columns = len(filters[0])
-    title = "What fine-tuning changes: the first filters and maps of the guided layer"
+    title = "What fine-tuning changes: filters of the first convolution, maps of the guided layer"
     rows = 2 + 2 * count
     picture, axes = figure.new(title, data.name, "", rows, columns, 0.48 * rows + 1.2)
     scale = torch.stack(filters).abs().amax((0, 2, 3, 4))  # (C,)

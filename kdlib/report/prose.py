@@ -14,6 +14,7 @@ from kdlib.report import inference, measures
 from kdlib.report.inference import Estimate, signed
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
+from kdlib.study import EQUAL_RATES
 
 Language = Literal["en", "zh"]
 
@@ -31,10 +32,10 @@ def compare(results: Results, contrast: Contrast, language: Language = "en") -> 
     """By how much the first arm is above or below the second, and the verdict."""
     estimate = inference.difference(results, contrast)
     first, second = names(results, contrast, language)
-    verdict = fill(inference.verdict(estimate), language, gap=GAP)
-    interval = {"low": signed(estimate.low), "high": signed(estimate.high), "n": over(estimate, language)}
-    distance = _distance(results, contrast, language)
-    return say("compare", language, first=first, second=second, distance=distance, verdict=verdict, **interval)
+    seeds = len(results.seeds(contrast.first, contrast.second))
+    distance, told = _distance(results, contrast, language), _figures(estimate, language)
+    n = over(estimate, language)
+    return say("compare", language, first=first, second=second, distance=distance, seeds=seeds, gap=GAP, n=n, **told)
 
 
 def matrix(results: Results, language: Language = "en") -> list[str]:
@@ -48,8 +49,8 @@ def matrix(results: Results, language: Language = "en") -> list[str]:
 def answer(beyond: Results, language: Language = "en") -> list[str]:
     """Whether the matrix matters: a sentence on students guided without one, another on those with a random one.
 
-    From the four primary contrasts of the extended study. An effect is a p-value below 0.05 by Holm's method. Nothing
-    unless each contrast was run with several seeds.
+    From the four primary contrasts of the extended study, and `EQUAL_RATES` if it was run. An effect is a p-value below
+    0.05 by Holm's method. Nothing unless each primary contrast was run with several seeds.
     """
     pairs = beyond.study.primary
     if not all(len(beyond.seeds(pair.first, pair.second)) > 1 for pair in pairs):
@@ -61,15 +62,17 @@ def answer(beyond: Results, language: Language = "en") -> list[str]:
         recipe = beyond.study.arm(pair.first).recipe
         found[recipe.regressor]["frozen" if recipe.scale == 0 else "tuned"] = {
             "effect": p < 1 - inference.CONFIDENCE,
-            **{name: signed(getattr(estimate, name)) for name in ("mean", "low", "high")},
+            **_figures(estimate, language),
         }
-    verdicts = [inference.verdict(estimate) for estimate in estimates]
-    counts = {"gaps": verdicts.count("gap"), "alike": verdicts.count("no gap"), "open": verdicts.count("undecided")}
     arms = [[beyond.study.arm(name) for name in (pair.first, pair.second)] for pair in pairs]
     rates = any(first.recipe.rate != second.recipe.rate for first, second in arms)
+    equal = None
+    if rates and beyond.seeds(EQUAL_RATES.first, EQUAL_RATES.second):
+        equal = _figures(inference.difference(beyond, EQUAL_RATES), language)
+    without, random = (fill("effect", language, random=name == "random", **found[name]) for name in found)
     return [
-        say("answer", language, **found["none"], n=over(estimates[0], language)),
-        say("random matrix", language, **found["random"], rates=rates, gap=GAP, tests=len(pairs), **counts),
+        say("answer", language, effect=without, n=over(estimates[0], language)),
+        say("random matrix", language, effect=random, rates=rates, equal=equal, gap=GAP, tests=len(pairs)),
     ]
 
 
@@ -164,15 +167,16 @@ def reversals(notebook: str, results: Results, published: Results) -> list[str]:
     """
     told = []
     for contrast in _contrasts(notebook, results):
-        here = inference.difference(results, contrast).mean
         pairs = published.together(contrast.first, contrast.second)
-        curves = [np.subtract(*(record.test["accuracy"] for record in pair)) for pair in pairs]
-        if not curves or here * np.mean(curves, axis=0)[-1] >= 0:
+        here = inference.difference(results, contrast).mean
+        if not pairs or here * inference.difference(published, contrast).mean >= 0:
             continue
-        alike = np.flatnonzero(here * np.mean(curves, axis=0) > 0)
-        epochs = pairs[0][0].epochs("test")
         first, second = names(results, contrast, "en")
-        turned = epochs[alike[-1]] if alike.size else None
+        epochs, turned = pairs[0][0].epochs("test"), None
+        if all(record.epochs("test") == epochs for pair in pairs for record in pair):  # trainings of one length
+            curves = [np.subtract(*(record.test["accuracy"] for record in pair)) for pair in pairs]
+            alike = np.flatnonzero(here * np.mean(curves, axis=0) > 0)
+            turned = epochs[alike[-1]] if alike.size else None
         told.append(say("reversal", first=first, second=second, above=here > 0, turned=turned, epochs=epochs[-1]))
     return told
 
@@ -201,6 +205,12 @@ def over(estimate: Estimate, language: Language) -> str:
 def names(results: Results, contrast: Contrast, language: Language) -> list[str]:
     """What sentences call the two arms."""
     return [results.study.arm(arm).called(language) for arm in (contrast.first, contrast.second)]
+
+
+def _figures(estimate: Estimate, language: Language) -> dict[str, str]:
+    """A difference, its interval and its verdict, as text."""
+    figures = {name: signed(getattr(estimate, name)) for name in ("mean", "low", "high")}
+    return figures | {"verdict": fill(inference.verdict(estimate), language)}
 
 
 def _distance(results: Results, contrast: Contrast, language: Language) -> str:

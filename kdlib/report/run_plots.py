@@ -53,7 +53,7 @@ def four_plots(record: Record) -> Figure:
 
 def losses_by_epoch(record: Record) -> Figure:
     """Total, soft and hard loss of a distilled student after each epoch, in training and validation."""
-    return _three_losses(record, "losses after each epoch", _by_epoch)
+    return _three_losses(record, "losses over the epochs", _by_epoch)
 
 
 def losses_by_step(record: Record) -> Figure:
@@ -81,7 +81,7 @@ def six_plots(stage_one: Record, stage_two: Record) -> Figure:
     """The note's six plots: hint loss per step and per epoch, then stage two's losses and accuracies."""
     picture, axes = _new(stage_two, "stage one (left) and stage two", 2, 3, 6)
     _hint_losses(axes[:, 0], stage_one)
-    _title_with_r2(axes[1, 0], "hint loss after each epoch", stage_one)
+    _title_with_r2(axes[1, 0], "hint loss over the epochs", stage_one)
     _losses_and_accuracies(axes[:, 1:], stage_two)
     return picture
 
@@ -162,7 +162,7 @@ def _losses_and_accuracies(axes: np.ndarray, record: Record) -> None:
 
 
 def _hint_losses(panels: Iterable[Axes], record: Record) -> None:
-    for panel, draw, when in zip(panels, (_by_step, _by_epoch), ("at each step", "after each epoch"), strict=True):
+    for panel, draw, when in zip(panels, (_by_step, _by_epoch), ("at each step", "over the epochs"), strict=True):
         draw(panel, record, "total")
         panel.set(title=f"hint loss {when}", ylabel="hint loss (s.d.² of the hint)")
 

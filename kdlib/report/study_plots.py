@@ -45,7 +45,7 @@ def accuracy_curves(results: Results) -> Figure:
         ends.annotate(final.text(2, " %"), (final.mean, row), (0, 9), textcoords="offset points", ha="center")
     # The models part late: the first quarter of the epochs may begin below the frame.
     later = [line.get_ydata()[len(line.get_ydata()) // 4 :].min() for line in curves.lines]
-    title = "after each epoch" + _of_seeds(results, " (mean and range of {} seeds)")
+    title = "over the epochs" + _of_seeds(results, " (mean and range of {} seeds)")
     curves.set(title=title, ylabel=ACCURACY, ylim=(min(later) - 1, None))
     curves.legend(reverse=True)
     ends.plot([], [], "o", color=GREY, label=f"here, with 95 % interval\nover {over(map(estimates.get, models))}")

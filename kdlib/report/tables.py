@@ -3,7 +3,7 @@
 An arm that was not run is named and left empty; contrasts and conclusions about it are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -72,12 +72,12 @@ def _cells(results: Results, arm: Arm) -> dict[str, str]:
     return cells
 
 
-def contrasts(results: Results, seed: int) -> pd.DataFrame:
-    """The paired differences of test accuracy, primary contrasts first.
+def contrasts(results: Results, seed: int, among: Collection[str] = ()) -> pd.DataFrame:
+    """The paired differences of test accuracy, primary contrasts first; only those ``among`` some arms, if it is given.
 
     The verdict is that of the interval over seeds; beside it stand the interval that covers new test images too, and
     its verdict. p over seeds is that of the paired t-test, of primary contrasts adjusted by Holm's method for their
-    number; McNemar's p is that of one ``seed``.
+    number, shown or not; McNemar's p is that of one ``seed``.
     """
     primary = inference.available(results, results.study.primary)
     compared = inference.available(results, results.study.contrasts)
@@ -85,6 +85,8 @@ def contrasts(results: Results, seed: int) -> pd.DataFrame:
     p_values |= dict(zip(primary, inference.holm([p_values[contrast] for contrast in primary]), strict=True))
     rows = {}
     for contrast in compared:
+        if among and not {contrast.first, contrast.second} <= set(among):
+            continue
         estimate = inference.difference(results, contrast)
         rows[title(results, contrast)] = {
             "contrast": "primary" if contrast in primary else "exploratory",
@@ -130,7 +132,7 @@ def conclusions(results: Results) -> pd.DataFrame:
     """What the note concludes, and whether it holds here: "yes", "no" or "undecided", as text.
 
     Of validation accuracies the interval of the difference decides: "undecided" is where it includes zero. Of the other
-    measures, compared as they are printed, the seeds decide, where they agree. Accuracies within `GAP` points are equal
+    measures, compared after rounding, the seeds decide, where they agree. Accuracies within `GAP` points are equal
     where the note calls them so.
     """
     rows = []
@@ -152,10 +154,10 @@ def conclusions(results: Results) -> pd.DataFrame:
 
 
 def _relation(values: Sequence[float], digits: str, claimed: str) -> str:
-    """ "<", "=" or ">" of two values; what looks equal in print is equal."""
+    """ "<", "≈" or ">" of two values; what looks equal in print is equal."""
     one, other = values
-    if f"{one:{digits}}" == f"{other:{digits}}" or (claimed == "=" and abs(one - other) <= GAP):
-        return "="
+    if f"{one:{digits}}" == f"{other:{digits}}" or (claimed == "≈" and abs(one - other) <= GAP):
+        return "≈"
     return "<" if one < other else ">"
 
 
