@@ -118,7 +118,7 @@ def _told(heading: str, sentences: list[str]) -> str:
 
 def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:
     """What a run tells of a notebook's question, and why that differs from the published run, where it does."""
-    told = _answer(notebook, profile) + prose.sentences(notebook, results)
+    told = _findings(notebook, profile, results)
     with contextlib.suppress(NotTrained):
         published = runs.load_all(STUDY.profile(PUBLISHED), results.study)
         if profile.dataset == published.any_record.identity.data["name"]:
@@ -126,12 +126,17 @@ def of_this_run(notebook: str, profile: Profile, results: Results) -> list[str]:
     return told
 
 
-def _answer(notebook: str, profile: Profile) -> list[str]:
-    """What all arms of a run tell of the study's question: in the analysis, and where the arms are that answer it."""
+def _findings(notebook: str, profile: Profile, results: Results) -> list[str]:
+    """What a run tells of a notebook's question.
+
+    The analysis, and the notebook of the arms that answer the study's question, begin with that answer. It holds all
+    that the latter compares.
+    """
+    answer = []
     if notebook in (ANALYSIS, *(EXTENDED.arm(pair.first).notebook for pair in EXTENDED.primary)):
         with contextlib.suppress(NotTrained):
-            return prose.answer(runs.load_all(profile, EXTENDED))
-    return []
+            answer = prose.answer(runs.load_all(profile, EXTENDED))
+    return answer if answer and notebook > ANALYSIS else answer + prose.sentences(notebook, results)
 
 
 def of_published(notebook: str) -> tuple[str, list[str]]:
@@ -142,7 +147,7 @@ def of_published(notebook: str) -> tuple[str, list[str]]:
         return "There is no published run yet", []
     seeds = f", {len(published.by_seed)} seeds" if len(published.by_seed) > 1 else ""
     recipe = ", by an earlier recipe" if prose.earlier(published) else ""
-    told = _answer(notebook, STUDY.profile(PUBLISHED)) + prose.sentences(notebook, published)
+    told = _findings(notebook, STUDY.profile(PUBLISHED), published)
     return (f"published run{seeds}{recipe}" if told else "The published run has no such arms yet"), told
 
 
