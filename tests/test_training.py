@@ -340,7 +340,7 @@ def test_of_committed_records_no_sentence_says_to_delete_them(project):
     run = Replicate(STUDY.profile(PUBLISHED)).run("exp1")
     run.weights_path.unlink(missing_ok=True)
     with pytest.raises(
-        NotTrained, match=r"exp1\.safetensors is missing .*: run 04_exp1 under the profile full to have"
+        NotTrained, match=r"exp1\.safetensors is missing .*: run 04_exp1 under the profile full, and use"
     ):
         models.load(run)
     run.record_path.unlink()

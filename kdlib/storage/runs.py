@@ -144,7 +144,7 @@ class Run:
             profile = self.replicate.profile.name
             todo = f"delete {self.record_path} to train it again"
             if profile in COMMITTED:  # of most arms the record alone is committed
-                todo = f"run {self.arm.notebook} under the profile {COMMITTED[profile]} to have them"
+                todo = f"run {self.arm.notebook} under the profile {COMMITTED[profile]}, and use that profile"
             raise NotTrained(f"{self.weights_path} is missing beside its record: {todo}.") from None
         if any(weights.stored_digest(tensors, name) != record.weights.get(name) for name in modules):
             both = f"{self.weights_path} does not belong to {self.record_path.name}"
