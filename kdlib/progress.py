@@ -20,7 +20,10 @@ class Progress:
         # Jupyter servers set this variable for their kernels; under papermill or nbval nobody watches a bar, and its
         # every movement would be stored as a line.
         interactive = "JPY_SESSION_NAME" in os.environ
-        self.bar = tqdm(total=epochs * steps, initial=done * steps, desc=run, unit="step") if interactive else None
+        self.bar = None
+        if interactive:  # with hyphens at which no line breaks
+            name = run.replace("-", "\N{NON-BREAKING HYPHEN}")
+            self.bar = tqdm(total=epochs * steps, initial=done * steps, desc=name, unit="step")
 
     def __enter__(self) -> "Progress":
         return self

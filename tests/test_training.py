@@ -94,11 +94,14 @@ def test_lines_of_stage_one_show_the_explained_variance(taught, small_data, smal
     assert f"test {r2:.3f}" in last and "accuracy" not in last
 
 
-def test_in_jupyterlab_there_is_a_bar_instead(small_data, small_profile, replicate, capsys, monkeypatch):
+def test_in_jupyterlab_there_is_a_bar_instead_with_a_name_that_stays_on_one_line(
+    small_data, small_profile, replicate, capsys, monkeypatch
+):
     monkeypatch.setenv("JPY_SESSION_NAME", "notebook.ipynb")
-    fit(Classify(small_network()), small_data, small_profile.student, replicate.run("baseline"))
+    fit(Classify(small_network()), small_data, small_profile.student, replicate.run("baseline-again"))
     output = capsys.readouterr()
     assert output.out == "" and "12/12" in output.err
+    assert "baseline\N{NON-BREAKING HYPHEN}again (seed 0):" in output.err
 
 
 def test_finished_run_is_loaded_and_not_trained_again(small_data, small_profile, replicate, monkeypatch, capsys):
