@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from kdlib.datasets import Data, DatasetSpec
 from kdlib.objectives import Classify, Distill, Hint
 from kdlib.regressors import Regressor
 from kdlib.settings import PUBLISHED
-from kdlib.storage import files, weights
+from kdlib.storage import files, logits, weights
 from kdlib.storage.files import digest
 from kdlib.storage.runs import NotTrained, Replicate
 from kdlib.study import STUDY
@@ -211,6 +212,19 @@ def test_damaged_cached_logits_are_computed_again(taught, small_data, small_prof
     second = distill(taught, small_data, small_profile, replicate.run("distill-again"))
     assert first.weights == second.weights
     assert [path.read_bytes() for path in paths] == before
+
+
+def test_targets_that_are_not_cached_are_not_kept_in_memory():
+    made = []
+
+    def target(images):
+        hint = images + 1
+        made.append(weakref.ref(hint))
+        return hint
+
+    batches = [(torch.zeros(2), torch.zeros(2))] * 5
+    for _ in logits.with_targets(batches, target, None, "epoch0001"):
+        assert sum(hint() is not None for hint in made) <= 2, "of this batch, and of the one before"
 
 
 def test_both_experiments_start_stage_two_from_identical_weights(taught, small_data, small_profile, replicate):

@@ -36,10 +36,11 @@ def with_targets(
     for images, labels in batches:
         if stored is None:
             values = target(images)
-            computed.append(values)
+            if path:  # hints, which are not stored, would fill the memory within an epoch
+                computed.append(values)
         else:
             values = stored[start : start + len(labels)].to(images.device)
             start += len(labels)
         yield images, labels, values
-    if path and computed:
+    if computed:
         files.write_tensors(path, {"logits": torch.cat(computed)}, {})
