@@ -9,7 +9,7 @@ from factories import accurate, readme, record, results, with_curves
 from kdlib.design import ANALYSIS, Contrast
 from kdlib.report import front_page, inference, measures, prose
 from kdlib.storage.runs import Results
-from kdlib.study import CONTROLS, EQUAL_RATES, EXTENDED, STUDY
+from kdlib.study import CONTROLS, EQUAL_RATES, EXTENDED, GUIDANCE, STUDY
 
 LANGUAGES = ["en", "zh"]
 EXPERIMENTS = Contrast("exp2", "exp1")
@@ -182,6 +182,9 @@ def test_the_readme_opens_with_the_answer_and_tells_no_primary_contrast_twice():
         assert found[: len(CONTROLS)] == [f"- {prose.compare(made, pair, language)}" for pair in CONTROLS]
         assert not {f"- {prose.compare(made, pair, language)}" for pair in EXTENDED.primary} & set(found)
         assert "(figures/regressor_accuracy.png)" in text
+        (caption,) = (line for line in text.splitlines() if line.startswith("*S "))
+        slower = [way.title for way in GUIDANCE if EXTENDED.arm(way.tuned).recipe.rate < 1]
+        assert re.findall("“(.+?)”", caption) == slower and slower
         assert "(figures/accuracy_curves.png)" in front_page.text(core, Results(EXTENDED, core.by_seed), language, 60)
 
 

@@ -9,7 +9,7 @@ from kdlib.settings import PUBLISHED, Profile
 from kdlib.storage import runs
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Results
-from kdlib.study import CONTROLS, EXTENDED, STUDY
+from kdlib.study import CONTROLS, EXTENDED, GUIDANCE, STUDY
 
 _COLUMNS = ("parameters", "training accuracy", "validation accuracy, final epoch", "validation accuracy, best epoch")
 _EPOCHS = {"teacher": "teacher", "student": "stage two", "hint": "stage one"}  # stages whose epochs the caption names
@@ -58,12 +58,13 @@ def text(results: Results, beyond: Results, language: Language, seconds: float) 
         earlier=prose.earlier(results),
     )
     shown = picture(beyond)
+    slower = [f"“{way.title}”" for way in GUIDANCE if beyond.study.arm(way.tuned).recipe.rate < 1]
     return prose.fill(
         "readme",
         "both",
         picture=shown,
         shown=prose.say(shown, language),
-        bodies=prose.say("bodies", language) if answers else "",
+        bodies=prose.say("bodies", language, slower=slower) if answers else "",
         head=prose.say("head", language),
         rows=rows,
         caption=caption,
