@@ -47,6 +47,15 @@ def test_a_notebook_shows_what_it_trains_what_that_needs_and_what_it_is_compared
 # Tables
 
 
+def test_a_row_of_matrices_is_of_the_seeds_that_have_all_of_its_arms():
+    lacking = {seed: dict(runs) for seed, runs in SEEDS.by_seed.items()}
+    del lacking[2]["random_tuned"]
+    row = extended_tables.guided(Results(EXTENDED, lacking)).loc["S, random matrix"]
+    assert row["n"] == 2
+    both = Results(EXTENDED, {seed: SEEDS.by_seed[seed] for seed in (0, 1)})
+    assert row.equals(extended_tables.guided(both).loc["S, random matrix"])
+
+
 def test_each_way_to_guide_is_a_row_beside_its_own_distilled_student():
     table = extended_tables.guided(SEEDS)
     assert table.index.tolist() == [way.title for way in GUIDANCE]

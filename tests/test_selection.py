@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import runpy
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,3 +187,9 @@ def test_the_recipe_lies_within_what_was_tried(training, setting):
     changes = selection.CHANGES[training].values()
     tried = [change[setting] for change in changes if setting in change and "optimiser" not in change]
     assert min(tried) < chosen < max(tried)
+
+
+def test_the_command_line_ends_in_one_sentence(project):
+    files.write_json(project / "results" / "selection.json", {"held_out": 1})
+    with pytest.raises(SystemExit, match=r"selection\.json is of another recipe: delete it to try everything again\.$"):
+        runpy.run_path(selection.__file__, run_name="__main__")
