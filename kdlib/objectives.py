@@ -190,13 +190,7 @@ class Joint:
     cache_targets = False
 
     def __init__(
-        self,
-        teacher: ConvNet,
-        student: ConvNet,
-        regressor: Regressor,
-        weight: float,
-        temperature: float,
-        alpha: float,
+        self, teacher: ConvNet, student: ConvNet, regressor: Regressor, weight: float, temperature: float, alpha: float
     ):
         checks.check_distillation(temperature, alpha)
         if not checks.is_number(weight) or not 0 <= weight < math.inf:

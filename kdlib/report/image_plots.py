@@ -107,7 +107,7 @@ def fine_tuned(data: Data, before: ConvNet, after: ConvNet, stage: int) -> Figur
     """The first filters, and maps of the guided layer at the end of ``stage``, before and after fine-tuning.
 
     Each filter, and each map, has the same scale before and after. The images are the first test image of each of the
-    two classes; the channels are the first ones.
+    first two classes; the channels are the first ones.
     """
     count = 2
     times = {"after stage one": before, "after stage two": after}

@@ -73,7 +73,7 @@ def swing(record: Record) -> float:
 
 
 def explained(record: Record, split: Literal["train", "test"]) -> list[float]:
-    """R² of stage one, the share of the hint's variance that the regressor explains, after each epoch (tested epoch).
+    """R² of stage one after each (tested) epoch: the share of the hint's variance that the regressor explains.
 
     R² = 1 − hint loss / mean square of the standardised hint; below 0 where predicting its mean is better.
     """
