@@ -1,59 +1,42 @@
-# The report as a graph: which notebook needs which. `make report` runs it here; the same file runs on a
-# cluster through Snakemake's executor plugins (see the README).
-import ast
+# The report as a graph: which notebook needs which. `make report` runs it here; the same file runs on a cluster through
+# Snakemake's executor plugins (the book's page "Running it elsewhere").
 import os
 import shlex
 import sys
 from pathlib import Path
 
-import nbformat
-
-from kdlib.design import ANALYSIS
-from kdlib.study import EXTENDED, STUDY
+from kdlib.study import ANALYSIS, STUDY
 
 PROFILE = config.get("profile", "quick")
 SEEDS = range(int(config.get("seeds", 1)))
 EXTRA = int(config.get("extra", 0))
-ROOT = Path(os.environ.get("KDLIB_ROOT") or ".")
-BUILD = str(ROOT / "build" / PROFILE)
+BUILD = f"build/{PROFILE}"
 
-# Notebooks of one replicate, and those that must have run before.
-NEEDS = (EXTENDED if EXTRA else STUDY).graph()
-REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NEEDS)
+# Everything is written where KDLIB_ROOT says, and the notebooks stay where they are. Without it, paths are relative: a
+# brace in the folder's name would be taken for a wildcard.
+HOME = ""
+if os.environ.get("KDLIB_ROOT"):
+    HOME = f"{workflow.basedir}/"
+
+    workdir: os.environ["KDLIB_ROOT"]
+
+
+NOTEBOOKS = [name for name in STUDY.notebooks if name < ANALYSIS or EXTRA]
+REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NOTEBOOKS)
 COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
-
-# Records that no notebook here makes: where they change, the answer at the top of a notebook does.
-PUBLISHED = sorted(map(str, (ROOT / "results/full").glob("seed*/*.json")))
-
-
-def modules(code, seen):
-    """The files of kdlib that Python code imports, directly or through one another."""
-    names = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdlib"):
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names if alias.name.startswith("kdlib")}
-    for name in names:
-        file = Path(*name.split(".")).with_suffix(".py")
-        if file.is_file() and str(file) not in seen:
-            seen |= {str(path) for path in (file, file.with_suffix(".toml")) if path.is_file()}
-            modules(file.read_text("utf-8"), seen)
-    return seen
+# Notebooks are executed again after a change of kdlib; their records decide what is trained again.
+KDLIB = sorted(map(str, Path(f"{HOME}kdlib").rglob("*.py")))
 
 
 def before(name, seed):
-    """The executed notebooks that one needs. Those beyond the note show all seeds, so their first copy comes last."""
+    """The executed notebooks that one needs. Those beyond the note compare with all that the note's own train, and show
+    all seeds, so that their first copy comes last."""
+    needs = {STUDY.arm(need).notebook for arm in STUDY.trained_in(name) for need in arm.needs}
+    needs |= {other for other in NOTEBOOKS if other < ANALYSIS < name}
     others = SEEDS[1:] if name > ANALYSIS and int(seed) == 0 else []
-    return [f"{BUILD}/seed{seed}/{need}.ipynb" for need in NEEDS[name]] + [
+    return [f"{BUILD}/seed{seed}/{need}.ipynb" for need in sorted(needs - {name})] + [
         f"{BUILD}/seed{other}/{name}.ipynb" for other in others
     ]
-
-
-def sources(notebook):
-    """The files of kdlib on which a notebook depends, so that a change elsewhere does not run it again."""
-    cells = nbformat.read(f"notebooks/{notebook}.ipynb", as_version=4).cells
-    return sorted(modules("\n".join(cell.source for cell in cells if cell.cell_type == "code"), set()))
 
 
 # One training fills the machine, and several at once only slow each other; but not with images as few as the digits.
@@ -67,15 +50,13 @@ if workflow.remote_exec and GPUS:
     os.environ.setdefault("KDLIB_DEVICE", "cuda")
 
 # Everything runs in the environment that Snakemake runs in, whether that is activated or not.
-PYTHON = shlex.quote(sys.executable)
-
-# Executes a notebook; what it prints, such as one line per epoch, goes to the terminal.
-RUN = f"{PYTHON} -m kdlib.report.execute {{input.notebook:q}} {{output:q}} {len(SEEDS)} {EXTRA} profile={PROFILE}"
+PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")
+RUN = f"{PYTHON} -m kdlib.report.run"
 
 
 wildcard_constraints:
     seed=r"\d+",
-    name="|".join(NEEDS),
+    name="|".join(NOTEBOOKS),
 
 
 # On a cluster these run where the command was given: compute nodes often have no network, and pages need no queue.
@@ -95,22 +76,19 @@ rule report:
 
 rule data:
     output:
-        f"{BUILD}/data.ready",
-    input:
-        "kdlib/storage/cifar10.py",
+        touch(f"{BUILD}/data.ready"),
     message:
         "the data set"
     shell:
-        f"{PYTHON} -m kdlib.report choose {PROFILE} > {{output:q}}"
+        f"{PYTHON} -m kdlib.storage.cifar10 > {os.devnull}" if STUDY.profile(PROFILE).dataset != "digits" else "true"
 
 
 rule notebook:
     input:
         f"{BUILD}/data.ready",
+        KDLIB,
         lambda wildcards: before(wildcards.name, wildcards.seed),
-        lambda wildcards: sources(wildcards.name),
-        PUBLISHED,
-        notebook="notebooks/{name}.ipynb",
+        notebook=f"{HOME}notebooks/{{name}}.ipynb",
     output:
         f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
     message:
@@ -121,15 +99,14 @@ rule notebook:
         mem_mb=6000,
         runtime=240,  # minutes
     shell:
-        f"{RUN} seed={{wildcards.seed}}"
+        f"{RUN} notebook {{input.notebook:q}} {{output:q}} profile={PROFILE} seed={{wildcards.seed}}"
 
 
 rule analysis:
     input:
+        KDLIB,
         REPLICATES,
-        sources(ANALYSIS),
-        PUBLISHED,
-        notebook=f"notebooks/{ANALYSIS}.ipynb",
+        notebook=f"{HOME}notebooks/{ANALYSIS}.ipynb",
     output:
         COMPARED,
     message:
@@ -138,18 +115,17 @@ rule analysis:
         mem_mb=3000,
         runtime=30,
     shell:
-        RUN
+        f"{RUN} notebook {{input.notebook:q}} {{output:q}} profile={PROFILE}"
 
 
 rule book:
     input:
         REPLICATES,
         COMPARED,
-        *map(str, Path("book").glob("*")),
-        sorted(modules("from kdlib.report import book", set())),
+        [str(path) for path in Path(f"{HOME}book").glob("*.*")],
     output:
         f"{BUILD}/html/index.html",
     message:
         "the book"
     shell:
-        f"{PYTHON} -m kdlib.report book {PROFILE} > {os.devnull}"
+        f"{PYTHON} {shlex.quote(f'{HOME}book/build.py')} {PROFILE}"

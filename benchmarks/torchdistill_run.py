@@ -1,168 +1,112 @@
-"""torchdistill on our models and images: its speed for `bench.py`, its accuracy over time for `accuracy.py`.
+"""torchdistill on our models and images, started by `bench.py` in torchdistill's own environment.
 
-Runs in torchdistill's own environment, started by these two with the project's folder in ``PYTHONPATH``. Distillation
-is a ``DistillationBox``; FitNet a ``MultiStagesDistillationBox``, made like torchdistill's own sample configuration: in
-stage one both networks are cut behind the hint and guided layers, and a regressor is added to the student.
+To each line of the standard input it answers with a line of JSON. Asked for "accuracy", it trains an epoch a line and
+prints [minutes of training so far, test accuracy]; asked for a number of steps, {training: images/s} over so many.
 """
 
-import argparse
 import json
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
-import torch
-from pipeline import LEARNING_RATE, WORKERS, per_image, steady_rate
+from contenders import DEVICE, FULL, LEARNING_RATE, WORKERS, InMemoryCIFAR10, steady_rate, timed_epochs
 from torch.utils.data import RandomSampler
 
-from kdlib import datasets, models
-from kdlib.datasets import Data
-from kdlib.evaluation import evaluate
-from kdlib.models import ConvNet
-from kdlib.objectives import Classify
-from kdlib.settings import PUBLISHED
+from kdlib import models
+from kdlib.data import Data
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY
 
-# After pipeline, which imports torchvision in the way that works beside every torch.
+# After contenders, which imports torchvision in the way that works beside every torch.
 from torchdistill.core.distillation import DistillationBox, get_distillation_box  # isort: skip
-from torchdistill.misc.log import MetricLogger  # isort: skip
 
-PROFILE = STUDY.profile("full")
+Config = dict[str, Any]
 
 
-def stage(
-    loss: dict[str, Any], teacher: dict[str, Any], student: dict[str, Any], weight_decay: float
-) -> dict[str, Any]:
+def stage(loss: Config, teacher: Config, student: Config) -> Config:
     """The configuration of one stage, which lasts an epoch."""
+    batches = {"batch_size": FULL.student.batch_size, "num_workers": WORKERS, "drop_last": True}
+    sgd = {"lr": LEARNING_RATE, "momentum": 0.9, "nesterov": True, "weight_decay": FULL.student.weight_decay}
     return {
         "num_epochs": 1,
-        "train_data_loader": {
-            "dataset_id": "train",
-            "sampler": {"class_or_func": RandomSampler},
-            "kwargs": {"batch_size": PROFILE.student.batch_size, "num_workers": WORKERS, "drop_last": True},
-        },
+        "train_data_loader": {"dataset_id": "train", "sampler": {"class_or_func": RandomSampler}, "kwargs": batches},
         "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False, **teacher},
         "student": {"forward_proc": "forward_batch_only", **student},
-        "optimizer": {
-            "key": "SGD",
-            "kwargs": {"lr": LEARNING_RATE, "momentum": 0.9, "nesterov": True, "weight_decay": weight_decay},
-        },
-        "criterion": {
-            "key": "WeightedSumLoss",
-            "kwargs": {"sub_terms": {"loss": {**loss, "weight": 1.0}}},
-        },
+        "optimizer": {"key": "SGD", "kwargs": sgd},
+        "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {"loss": {**loss, "weight": 1.0}}}},
     }
 
 
-def distillation() -> dict[str, Any]:
-    """Soft and hard loss on the logits of both networks. torchdistill's alpha is the weight of the hard loss."""
-    logits = {f"{who}_module_{what}": value for who in ("student", "teacher") for what, value in
-               (("path", "."), ("io", "output"))}  # fmt: skip
-    weights = {"temperature": PROFILE.temperature, "alpha": 1 - PROFILE.alpha}
-    return stage(
-        {"criterion": {"key": "KDLoss", "kwargs": {**logits, **weights}}}, {}, {}, PROFILE.student.weight_decay
-    )
+def distillation(temperature: float, alpha: float) -> Config:
+    """Soft and hard loss on the logits of both networks; torchdistill's alpha is the weight of the hard loss."""
+    student = {"student_module_path": ".", "student_module_io": "output"}
+    teacher = {"teacher_module_path": ".", "teacher_module_io": "output"}
+    settings = {**student, **teacher, "temperature": temperature, "alpha": 1 - alpha}
+    return stage({"criterion": {"key": "KDLoss", "kwargs": settings}}, {}, {})
 
 
-def hint() -> dict[str, Any]:
-    """Mean squared error between the teacher's hint and the regressor on the student's guided layer."""
-    front = [f"stages.{number}" for number in range(models.GUIDED_STAGE)]
-    guided_width, hint_width = (
-        widths[models.GUIDED_STAGE - 1][-1] for widths in (models.STUDENT_WIDTHS, models.TEACHER_WIDTHS)
-    )
-    regressor = {"in_channels": guided_width, "out_channels": hint_width, "kernel_size": 1}
-    loss = {
-        "criterion": {"key": "MSELoss", "kwargs": {}},
-        "criterion_wrapper": {
-            "key": "SimpleLossWrapper",
-            "kwargs": {
-                "input": {"is_from_teacher": False, "module_path": "+regressor", "io": "output"},
-                "target": {"is_from_teacher": True, "module_path": front[-1], "io": "output"},
-            },
-        },
-    }
-    teacher = {"sequential": front, "forward_hook": {"output": [front[-1]]}}
-    student = {
-        "sequential": [*front, "+regressor"],
-        "adaptations": {"regressor": {"key": "Conv2d", "kwargs": regressor}},
-        "forward_hook": {"output": ["+regressor"]},
-    }
-    return stage(loss, teacher, student, PROFILE.hint.weight_decay)
+def hint() -> Config:
+    """FitNet's stage one as in torchdistill's sample: both networks end at the guided block; a regressor is added."""
+    front = [f"blocks.{number}" for number in range(models.GUIDED_BLOCK)]
+    guided, hinted = (widths[len(front) - 1][-1] for widths in (models.STUDENT_WIDTHS, models.TEACHER_WIDTHS))
+    regressor = {"key": "Conv2d", "kwargs": {"in_channels": guided, "out_channels": hinted, "kernel_size": 1}}
+    student = {"sequential": [*front, "+regressor"], "forward_hook": {"output": ["+regressor"]}}
+    student["adaptations"] = {"regressor": regressor}
+    output = {"is_from_teacher": False, "module_path": "+regressor", "io": "output"}
+    target = {"is_from_teacher": True, "module_path": front[-1], "io": "output"}
+    wrapper = {"key": "SimpleLossWrapper", "kwargs": {"input": output, "target": target}}
+    loss = {"criterion": {"key": "MSELoss", "kwargs": {}}, "criterion_wrapper": wrapper}
+    return stage(loss, {"sequential": front, "forward_hook": {"output": [front[-1]]}}, student)
 
 
-def epoch(box: DistillationBox, device: torch.device) -> Iterator[int]:
-    """An epoch as torchdistill's examples train it; yields the number of images after each step."""
+def make_box(config: Config, data: Data, teacher: models.ConvNet, student: models.ConvNet) -> DistillationBox:
+    """torchdistill's training of a student from a teacher."""
+    images, networks = {"train": InMemoryCIFAR10(data)}, (teacher.to(DEVICE).eval(), student.to(DEVICE))
+    return get_distillation_box(*networks, images, config, DEVICE, device_ids=[], distributed=False, lr_factor=1)
+
+
+def epoch(box: DistillationBox) -> Generator[int, None, None]:
+    """An epoch as torchdistill's examples train it, but for their log; yields the number of images after each step."""
     box.pre_epoch_process(epoch=0)
-    metrics = MetricLogger()
-    for images, labels, extra in metrics.log_every(box.train_data_loader, log_freq=1000):
-        images, labels = images.to(device), labels.to(device)
+    for images, labels, extra in box.train_data_loader:
+        images, labels = images.to(DEVICE), labels.to(DEVICE)
         loss = box.forward_process(images, labels, extra)
         box.post_forward_process(loss=loss)
-        metrics.update(loss=loss.item(), lr=box.optimizer.param_groups[0]["lr"])
+        loss.item()
         yield len(images)
 
 
-def make_box(config: dict[str, Any], data: Data, teacher: ConvNet, student: ConvNet) -> DistillationBox:
-    """torchdistill's training of a student from a teacher, both on the device of ``data``."""
-    return get_distillation_box(
-        teacher, student, {"train": per_image(data)}, config, data.device, device_ids=[], distributed=False, lr_factor=1
-    )
+def speeds(data: Data, steps: int) -> Iterator[dict[str, float]]:
+    """Images/s of distillation, of FitNet's stage one and of its stage two, each over so many steps."""
+    while True:
+        rates, single = {}, distillation(FULL.temperature, FULL.alpha)
+        for config, names in ((single, ["distill"]), ({"stage1": hint(), "stage2": single}, ["hint", "exp2-cached"])):
+            box = make_box(config, data, models.teacher(), models.student())
+            for name in names:
+                rates[name] = steady_rate(epoch(box), steps)
+                box.post_epoch_process()  # on to the next stage
+        yield rates
 
 
-def speeds(data: Data, steps: int) -> None:
-    """Print one line of JSON: {training: images/s}, each measured over so many steps."""
+def accuracies(data: Data) -> Iterator[tuple[float, float]]:
+    """Minutes of training so far and test accuracy in percent, after each epoch of the sample recipe for CIFAR-10."""
+    recipe, student = distillation(temperature=4.0, alpha=0.1), models.student()
+    recipe["num_epochs"] = 182
+    recipe["train_data_loader"]["kwargs"] |= {"batch_size": 128, "drop_last": False}
+    recipe["optimizer"]["kwargs"] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    recipe["scheduler"] = {"key": "MultiStepLR", "kwargs": {"milestones": [91, 136], "gamma": 0.1}}
+    box = make_box(recipe, data, Replicate(STUDY.profile("published")).load("teacher", DEVICE), student)
 
-    def box(config: dict[str, Any]) -> DistillationBox:
-        return make_box(config, data, models.teacher().eval().to(data.device), models.student().to(data.device))
-
-    single, two_stages = box(distillation()), box({"stage1": hint(), "stage2": distillation()})
-    rates = {}
-    for name, trained in {"distill": single, "hint": two_stages, "exp2": two_stages}.items():
-        rates[name] = steady_rate(epoch(trained, data.device), steps, data.device)
-        trained.post_epoch_process()  # on to the next stage
-    print(json.dumps(rates))
-
-
-def sample_recipe() -> dict[str, Any]:
-    """Distillation as torchdistill's sample configuration for a ResNet-20 on CIFAR-10 has it."""
-    config = distillation()
-    config["num_epochs"] = 182
-    config["train_data_loader"]["kwargs"] |= {"batch_size": 128, "drop_last": False}
-    config["optimizer"]["kwargs"] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
-    config["scheduler"] = {"key": "MultiStepLR", "kwargs": {"milestones": [91, 136], "gamma": 0.1}}
-    config["criterion"]["kwargs"]["sub_terms"]["loss"]["criterion"]["kwargs"] |= {"temperature": 4.0, "alpha": 0.9}
-    return config
-
-
-def accuracies(data: Data) -> None:
-    """Train an epoch for each line of the standard input, and print [minutes of training so far, test accuracy]."""
-    teacher = models.load(Replicate(STUDY.profile(PUBLISHED)).run("teacher"), data.device)
-    student = models.student().to(data.device)
-    trained, minutes = make_box(sample_recipe(), data, teacher, student), 0.0
-    for _ in sys.stdin:
-        started = time.perf_counter()
+    def train() -> None:
         student.train()
-        for _ in epoch(trained, data.device):
-            pass
-        trained.post_epoch_process()
-        minutes += (time.perf_counter() - started) / 60
-        print(json.dumps([minutes, evaluate(Classify(student), data)[0]["accuracy"]]), flush=True)
+        sum(epoch(box))
+        box.post_epoch_process()
 
-
-def main() -> None:
-    """See the module's documentation."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("device", type=torch.device)
-    parser.add_argument("what", help="the steps of each training, to measure its speed, or accuracy")
-    arguments = parser.parse_args()
-    data = datasets.load("cifar10", arguments.device)
-    if arguments.what == "accuracy":
-        accuracies(data)
-    else:
-        speeds(data, int(arguments.what))
+    return timed_epochs(train, student, data)
 
 
 if __name__ == "__main__":
-    main()
+    what, data = sys.argv[1], Replicate(FULL).data(DEVICE)
+    answers = accuracies(data) if what == "accuracy" else speeds(data, int(what))
+    for _ in sys.stdin:
+        print(json.dumps(next(answers)), flush=True)

@@ -1,13 +1,13 @@
-"""How each arm of a study is trained, from its recipe.
+"""How each arm of the study is trained, from its entry.
 
 The first five notebooks spell this out for the note's experiments, line by line; here it is said once for all arms, so
 that a new one needs no code.
 """
 
 from kdlib import models
-from kdlib.checks import nearest
-from kdlib.datasets import Data
-from kdlib.models import ConvNet
+from kdlib.data import Data
+from kdlib.errors import SettingError, nearest
+from kdlib.models import GUIDED_BLOCK, ConvNet
 from kdlib.objectives import Classify, Distill, Hint, Joint, Objective
 from kdlib.regressors import REGRESSORS
 from kdlib.storage.records import Record
@@ -21,46 +21,37 @@ def train(run: Run, data: Data) -> Record:
 
 
 def objective(run: Run, data: Data) -> Objective:
-    """What an arm optimises, with its networks as they are before the first step.
+    """What an arm optimises, with its networks as they are before the first step; those that it needs are loaded.
 
-    Args:
-        run: of the arm; the arms that it needs are loaded from the same replicate.
-        data: the data set, on the device that trains.
-
-    Raises:
-        NotTrained: an arm that it needs was not trained; the message says which notebook to run.
-        ValueError: its recipe is impossible; the message says what to change.
-        StorageError: a record or weights file of an arm that it needs is damaged.
+    Raises `NotTrained`, which says what notebook to run, `SettingError`, which says what to change, or `StorageError`:
+    a record or weights file of an arm that it needs is damaged.
     """
-    arm, recipe, profile = run.arm, run.arm.recipe, run.replicate.profile
+    arm, profile, seed = run.arm, run.replicate.profile, run.replicate.seed
     if arm.stage == "teacher":
-        return Classify(models.teacher(run.replicate.seed).to(data.device))
+        return Classify(models.teacher(seed).to(data.device))
     student = _student(run, data)
     if "teacher" not in arm.needs:
         return Classify(student)
-    teacher = models.load(run.replicate.run("teacher"), data.device)
-    alpha = profile.alpha if recipe.alpha is None else recipe.alpha
-    if arm.stage == "stage one" or recipe.hint_weight:
-        if recipe.regressor not in REGRESSORS:
-            raise ValueError(f"There is no regressor {recipe.regressor!r}{nearest(recipe.regressor, REGRESSORS)}")
-        make = REGRESSORS[recipe.regressor]
-        regressor = make(student, teacher, data.sample(), stage=recipe.guided_stage, seed=run.replicate.seed)
-        if arm.stage == "stage one":
-            return Hint(teacher, student, regressor)
-        return Joint(teacher, student, regressor, recipe.hint_weight, profile.temperature, alpha)
-    models.scale_rate(student, recipe.guided_stage, recipe.scale)
-    return Distill(teacher, student, profile.temperature, alpha)
+    teacher = run.replicate.load("teacher", data.device)
+    models.scale_rate(student, GUIDED_BLOCK, arm.guided_rate)
+    if arm.stage == "stage two" and not arm.hint_weight:
+        return Distill(teacher, student, profile.temperature, profile.alpha)
+    if arm.regressor not in REGRESSORS:
+        raise SettingError(f"There is no regressor {arm.regressor!r}{nearest(arm.regressor, REGRESSORS)}")
+    regressor = REGRESSORS[arm.regressor](student, teacher, data.sample(), seed)
+    if arm.stage == "stage one":
+        return Hint(teacher, student, regressor)
+    return Joint(teacher, student, regressor, arm.hint_weight, profile.temperature, profile.alpha)
 
 
 def _student(run: Run, data: Data) -> ConvNet:
     """The student of an arm with its first weights: those of the seed, or of the student that the arm needs."""
-    recipe = run.arm.recipe
-    student = models.student(run.replicate.seed, widths=models.WIDE_WIDTHS if recipe.wide else None).to(data.device)
-    for need in run.arm.needs:
-        if run.replicate.study.arm(need).stage != "teacher":
-            trained = models.load(run.replicate.run(need), data.device)
-            if recipe.takes == "all":
-                return trained
-            through = recipe.guided_stage
-            student.stages[:through].load_state_dict(trained.stages[:through].state_dict())
+    arm, replicate = run.arm, run.replicate
+    widths = {"S": models.STUDENT_WIDTHS, "S′": models.WIDE_WIDTHS}[arm.body]
+    student = models.student(replicate.seed, widths).to(data.device)
+    for need in (need for need in arm.needs if need != "teacher"):
+        trained = replicate.load(need, data.device)
+        if arm.takes == "all":
+            return trained
+        student.blocks[:GUIDED_BLOCK].load_state_dict(trained.blocks[:GUIDED_BLOCK].state_dict())
     return student

@@ -1,45 +1,61 @@
 """The machine: which device trains, in which precision, and how a record names it."""
 
 import contextlib
+import math
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from kdlib.errors import SettingError
+
+CGROUP = Path("/sys/fs/cgroup")
+
 
 def choose_device() -> torch.device:
-    """The device that ``KDLIB_DEVICE`` names ("cuda", "cuda:1", "mps", "cpu"); without it CUDA, else MPS, else the CPU.
-
-    Raises:
-        ValueError: it names none that this machine has.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    here = [name for name, found in available.items() if found]
+    """The device that ``KDLIB_DEVICE`` names ("cuda:1", say); without it CUDA, else Apple's MPS, else the CPU."""
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = [name for name in found if found[name]]
     wanted = os.environ.get("KDLIB_DEVICE") or here[0]
-    name, _, number = wanted.partition(":")
-    count = torch.cuda.device_count() if name == "cuda" else 1
-    if name not in here or (number and not (number.isdecimal() and int(number) < count)):
-        raise ValueError(f"KDLIB_DEVICE is {wanted!r}, but this machine has {', '.join(here)}: set it to one of these.")
-    return torch.device(wanted)
+    try:
+        device = torch.empty(0, device=wanted).device
+    except (RuntimeError, AssertionError):  # AssertionError: a torch that was built without CUDA
+        has = f"this machine has {', '.join(here)}"
+        raise SettingError(f"KDLIB_DEVICE is {wanted!r}, but {has}: set it to one of these.") from None
+    if device.type == "cuda":
+        own = "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+        served = [int(arch.partition("_")[2].rstrip("af")) for arch in torch.cuda.get_arch_list()]
+        if served and int(own[3:]) < min(served):
+            ways = "call make with TORCH_BACKEND=cu126, or set KDLIB_DEVICE=cpu"
+            raise SettingError(f"This GPU ({own}) is too old for this build of torch: {ways}.")
+    return device
+
+
+def cores() -> int:
+    """The cores that this process may use: those of its affinity, within the quota of its container (cgroup v1, v2)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):  # there is no such file, or its quota is "max"
+            quota, period = map(int, " ".join((CGROUP / name).read_text() for name in names).split())
+            count = min(count, math.ceil(quota / period)) if quota > 0 else count
+    return count
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Resolve "auto" to "bfloat16" on CUDA GPUs and CPUs that multiply it natively, else to "float32".
-
-    Raises:
-        ValueError: ``precision`` is none of the three.
+    """Resolve "auto" to ``KDLIB_PRECISION`` or else to "bfloat16" on CUDA GPUs and CPUs that multiply it natively, and
+    to "float32" elsewhere.
     """
+    if precision == "auto":
+        precision = os.environ.get("KDLIB_PRECISION") or "auto"
     if precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision must be auto, float32 or bfloat16, not {precision!r}.")
+        raise SettingError(f"precision must be auto, float32 or bfloat16, not {precision!r}.")
     if precision != "auto":
         return precision
-    native = False
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    elif device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
     return "bfloat16" if native else "float32"
 
 
@@ -48,21 +64,20 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def true_float32() -> contextlib.ContextDecorator:
+@contextlib.contextmanager
+def true_float32():
     """A ``with`` block or decorator without TF32, by which GPUs replace float32 in convolutions unless told."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What a run was made on: device, threads and versions."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
-    return {
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
+    cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if cuda else torch.cpu.get_capabilities().get("cpu_name")
+    versions = {"torch": torch.__version__, "python": platform.python_version(), "system": platform.system()}
+    return {"device": name or platform.machine(), "threads": torch.get_num_threads()} | versions

@@ -10,13 +10,8 @@ import numpy as np
 
 
 def stream(seed: int, purpose: str, *counters: int) -> np.random.SeedSequence:
-    """The random stream of one purpose, statistically independent of every other (`numpy.random.SeedSequence`).
-
-    Args:
-        seed: of the replicate, from 0.
-        purpose: a name, e.g. "student" for its first weights.
-        counters: whole numbers from 0 that tell parts of a purpose apart, e.g. the epoch.
-    """
+    """The stream of a purpose, e.g. "student", statistically independent of every other; ``counters`` tell its parts
+    (epochs, say) apart. All numbers are whole, from 0."""
     return np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), *counters))
 
 

@@ -1,182 +1,259 @@
-"""What is run, as data: the arms, the profiles, and the contrasts named beforehand.
+"""What is run, as data: schedules, profiles, arms, and contrasts named beforehand.
 
-This is the one place to add an arm (a way to train a student). Names and colours in tables and pictures, their order,
-the edges of the graph in the Snakefile and the records that a report looks for follow from `STUDY`, the experiments of
-the note, and `EXTENDED`, those and the arms that vary the extra matrix, the freezing and the number of stages.
+`STUDY`, at the end, is the one place to add an arm (a way to train a student): names and colours in tables and
+pictures, their order, the edges of the graph in the Snakefile and the records that a report looks for follow from it.
 """
 
-from dataclasses import replace
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
-from kdlib.design import ANALYSIS, Arm, Contrast, Guidance, Study
-from kdlib.note import NOTE
-from kdlib.settings import Profile, Recipe, Schedule
+from kdlib.errors import SettingError, nearest
+
+GAP = 0.8  # points of test accuracy: the note's rule, a larger difference counts as a gap
+ANALYSIS = "06_analysis"  # compares the note's arms; the notebooks behind it go beyond the note
+PUBLISHED = "published"  # the profile of the committed records of "full"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one training goes; the learning rate rises, then falls to zero."""
+
+    epochs: int
+    learning_rate: float = 0.1  # the highest one
+    weight_decay: float = 5e-4  # L2 penalty on all but the convolutions
+    batch_size: int = 256  # images a step
+    momentum: float = 0.6
+    warmup: float = 0.05  # share of the steps in which the rate rises
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The settings of all trainings of a seed."""
+
+    name: str
+    dataset: str  # a name in `data.DATASETS`
+    teacher: Schedule
+    student: Schedule  # of all that are trained on labels or logits: baseline, distilled student, both stage twos
+    hint: Schedule  # of stage one
+    temperature: float = 4.0  # of `objectives.Distill`, like alpha
+    alpha: float = 0.75
+    changes: tuple[tuple[str, float], ...] = ()  # a reader's, such as (("epochs", 3),); in the names of runs
+
+    def change(self, **settings: float | None) -> "Profile":
+        """This profile with other ``epochs`` (not of stage one), ``temperature`` or ``alpha``; None keeps one."""
+        standard = {"epochs": self.student.epochs, "temperature": self.temperature, "alpha": self.alpha}
+        if unknown := settings.keys() - standard:
+            raise SettingError(f"{unknown} is no setting of a profile{nearest(min(unknown), standard)}")
+        changes = {key: settings[key] for key in standard if settings.get(key) not in (None, standard[key])}
+        new: dict[str, Any] = dict(changes)
+        if "epochs" in new:
+            epochs = new.pop("epochs")
+            if epochs not in range(1, 10_000):
+                raise SettingError(f"epochs must be a whole number from 1 to 9,999, not {epochs!r}.")
+            new |= {role: replace(getattr(self, role), epochs=int(epochs)) for role in ("teacher", "student")}
+        return replace(self, **new, changes=tuple(changes.items()))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training of the study: the teacher, stage one, or a way to train a student.
+
+    Raises `SettingError` for a setting that this kind of arm makes no use of.
+    """
+
+    name: str  # in file names, e.g. "exp1"
+    title: str  # in tables and pictures
+    colour: str  # in every picture, "#RRGGBB"
+    notebook: str  # the one that trains it
+    needs: tuple[str, ...] = ()  # arms that must have been trained before; it starts from a student among them
+    # Arms of one stage and seed see the same batches. Stage one trains no classifier.
+    stage: Literal["teacher", "stage one", "stage two"] = "stage two"
+    body: Literal["S", "S′"] = "S"  # of the student; the guided layer of S′ is as wide as the hint layer
+    regressor: str = "learned"  # of stage one or a single stage: a name in `regressors.REGRESSORS`
+    guided_rate: float = 1.0  # scale of the guided layers' learning rate in stage two, 0 (frozen) to 1
+    hint_weight: float = 0.0  # of the hint loss in a single stage
+    takes: Literal["all", "front"] = "all"  # what it starts with of the student that it needs; front: guided layers
+    both_stages: bool = False  # whether it trains for the epochs of stage one and stage two together
+    rate: float = 1.0  # scale of its stage's learning rate
+
+    def __post_init__(self) -> None:
+        used = {"both_stages", "rate"} | ({"body"} if self.stage != "teacher" else set())
+        if self.stage == "stage one" or self.hint_weight:
+            used |= {"regressor"}
+        if self.stage == "stage two" and "teacher" in self.needs:
+            used |= {"guided_rate", "hint_weight", "takes"}
+        if self.body not in ("S", "S′") or self.takes not in ("all", "front"):
+            raise SettingError(f"{self.name}: body must be S or S′, and takes all or front.")
+        for field in fields(self)[6:]:
+            if field.name not in used and getattr(self, field.name) != field.default:
+                raise SettingError(f"The arm {self.name} makes no use of {field.name}: drop it.")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it ends as a classifier, with an accuracy."""
+        return self.stage != "stage one"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides how it is trained; not what it is called."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[5:]}
+
+    def schedule(self, profile: Profile) -> Schedule:
+        """That of its stage in a profile, with what is its own."""
+        schedule = {"teacher": profile.teacher, "stage one": profile.hint, "stage two": profile.student}[self.stage]
+        epochs = schedule.epochs + (profile.hint.epochs if self.both_stages else 0)
+        return replace(schedule, epochs=epochs, learning_rate=schedule.learning_rate * self.rate)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A difference of two arms: test accuracy of ``first`` minus that of ``second``.
+
+    "primary" contrasts answer the study's question and are corrected for their number, "secondary" ones were named
+    before the run too, "exploratory" ones when results were known.
+    """
+
+    first: str
+    second: str
+    kind: Literal["primary", "secondary", "exploratory"] = "secondary"
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that is run and compared. Raises `SettingError`: two arms of one name, a need or contrast that names none."""
+
+    profiles: tuple[Profile, ...]
+    arms: tuple[Arm, ...]  # in the order of the report; each comes behind those that it needs
+    contrasts: tuple[Contrast, ...] = ()  # the primary ones first
+
+    def __post_init__(self) -> None:
+        before: dict[str, str] = {}
+        for arm in self.arms:
+            if arm.name in before or not arm.name.isidentifier():
+                raise SettingError(f"{arm.name!r} cannot name an arm: use letters, digits and underscores, only once.")
+            for need in arm.needs:
+                if before.get(need, "~") > arm.notebook:
+                    raise SettingError(f"{arm.name} needs {need}, which no arm before it is called: add it there.")
+            before[arm.name] = arm.notebook
+        for contrast in self.contrasts:
+            if missing := {contrast.first, contrast.second} - before.keys():
+                raise SettingError(f"{contrast} names {missing.pop()}, which the study lacks: add the arm.")
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """Names of the note's own arms: those trained before the analysis."""
+        return tuple(arm.name for arm in self.arms if arm.notebook < ANALYSIS)
+
+    @property
+    def notebooks(self) -> list[str]:
+        """Every notebook that trains an arm, in order."""
+        return sorted({arm.notebook for arm in self.arms})
+
+    def trained_in(self, notebook: str) -> list[Arm]:
+        """The arms that a notebook trains, in order."""
+        return [arm for arm in self.arms if arm.notebook == notebook]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of a run, given its name or that of a variant ("distill-temperature8")."""
+        known = {arm.name: arm for arm in self.arms}
+        wanted = name.partition("-")[0]
+        if wanted not in known:
+            raise SettingError(f"There is no arm {wanted!r}{nearest(wanted, known)}")
+        return known[wanted]
+
+    def select(self, names: Collection[str]) -> "Study":
+        """The study of these arms and of what they need, with the contrasts that are among them."""
+        wanted = set(names)
+        for arm in reversed(self.arms):
+            wanted |= set(arm.needs) if arm.name in wanted else set()
+        return Study(
+            self.profiles,
+            tuple(arm for arm in self.arms if arm.name in wanted),
+            tuple(pair for pair in self.contrasts if {pair.first, pair.second} <= wanted),
+        )
+
+    def profile(self, name: str | None = None, **settings: float | None) -> Profile:
+        """The profile called ``name``, else by ``KDLIB_PROFILE``, else "quick"; ``settings`` as of `Profile.change`."""
+        name = name or os.environ.get("KDLIB_PROFILE") or "quick"
+        known = {profile.name: profile for profile in self.profiles}
+        if name not in known:
+            raise SettingError(f"There is no profile {name!r}{nearest(str(name), known)}")
+        return known[name].change(**settings)
+
+
+# What arms share: the palette of Okabe and Ito, which colour-blind readers can tell apart, notebooks and needs.
+BASE, DISTILL, FROZEN, TUNED = "#E69F00", "#56B4E9", "#D55E00", "#009E73"
+MATRIX, FREEZING, ONE_STAGE = "07_regressor", "08_freezing", "09_one_stage"
+TEACHER, HINT = ("teacher",), ("teacher", "hint")
+NONE, LEARNED, RANDOM = (("teacher", f"hint_wide_{regressor}") for regressor in ("none", "learned", "random"))
+
+_TINY = Schedule(epochs=2, batch_size=32)
+_HINT = Schedule(epochs=6, learning_rate=0.2, weight_decay=0.0)
+_FULL = Profile("full", "cifar10", teacher=Schedule(18), student=Schedule(18), hint=_HINT)  # the study to publish
+
 
 STUDY = Study(
-    arms=(
-        # Colours: the palette of Okabe and Ito, which colour-blind readers can tell apart.
-        Arm("teacher", "teacher", "#000000", "01_teacher", stage="teacher",
-            title_zh="教师", phrase="the teacher"),
-        Arm("baseline", "baseline", "#E69F00", "02_baseline",
-            title_zh="基线", phrase="the baseline"),
-        Arm("distill", "student (distilled)", "#56B4E9", "03_distill", needs=("teacher",),
-            title_zh="学生（仅蒸馏）", phrase="the distilled student", phrase_zh="仅蒸馏的学生"),
-        Arm("hint", "stage one", "#CC79A7", "04_exp1", needs=("teacher",), stage="stage one",
-            title_zh="第一阶段"),
-        Arm("exp1", "student (exp. 1)", "#D55E00", "04_exp1", needs=("teacher", "hint"),
-            title_zh="学生（实验一）", phrase="experiment 1", phrase_zh="实验一", recipe=Recipe(scale=0.0)),
-        Arm("exp2", "student (exp. 2)", "#009E73", "05_exp2", needs=("teacher", "hint"),
-            title_zh="学生（实验二）", phrase="experiment 2", phrase_zh="实验二"),
-    ),
     profiles=(
         # That everything works, in minutes, on small images of handwritten digits.
-        Profile(
-            "smoke", "digits", train_images=512,
-            teacher=Schedule(epochs=2, batch_size=32),
-            student=Schedule(epochs=2, batch_size=32),
-            hint=Schedule(epochs=2, batch_size=32, weight_decay=0.0),
-        ),
+        Profile("smoke", "digits", teacher=_TINY, student=_TINY, hint=replace(_TINY, weight_decay=0.0)),
         # The study in short.
-        Profile(
-            "quick", "cifar10", train_images=None,
-            teacher=Schedule(epochs=4),
-            student=Schedule(epochs=4),
-            hint=Schedule(epochs=2, learning_rate=0.2, weight_decay=0.0),
-        ),
-        # The study to publish. `selection` tells how the settings were chosen.
-        Profile(
-            "full", "cifar10", train_images=None,
-            teacher=Schedule(epochs=18),
-            student=Schedule(epochs=18),
-            hint=Schedule(epochs=6, learning_rate=0.2, weight_decay=0.0),
-        ),
+        replace(_FULL, name="quick", teacher=Schedule(4), student=Schedule(4), hint=replace(_HINT, epochs=2)),
+        _FULL,
+        replace(_FULL, name=PUBLISHED),
     ),
-    primary=(Contrast("exp2", "exp1"), Contrast("exp2", "distill"), Contrast("distill", "baseline")),
-    exploratory=(
+    arms=(
+        Arm("teacher", "teacher", "#000000", "01_teacher", stage="teacher"),
+        Arm("baseline", "baseline", BASE, "02_baseline"),
+        Arm("distill", "student (distilled)", DISTILL, "03_distill", TEACHER),
+        Arm("hint", "stage one", "#CC79A7", "04_exp1", TEACHER, "stage one"),
+        Arm("exp1", "student (exp. 1)", FROZEN, "04_exp1", HINT, guided_rate=0.0),
+        Arm("exp2", "student (exp. 2)", TUNED, "05_exp2", HINT),
+        # S is the student of the note's experiments; S′ one of the same size, whose guided layer needs no matrix.
+        Arm("wide_baseline", "S′ baseline", BASE, MATRIX, body="S′"),
+        Arm("wide_distill", "S′ (distilled)", DISTILL, MATRIX, TEACHER, body="S′"),
+        Arm("hint_wide_none", "stage one, S′, no matrix", "#88CCEE", MATRIX, TEACHER, "stage one", "S′", "none"),
+        Arm("wide_none_frozen", "S′, no matrix (frozen)", FROZEN, MATRIX, NONE, body="S′", guided_rate=0.0),
+        Arm("wide_none_tuned", "S′, no matrix (fine-tuned)", TUNED, MATRIX, NONE, body="S′"),
+        Arm("hint_wide_learned", "stage one, S′, learned", "#882255", MATRIX, TEACHER, "stage one", "S′", "learned"),
+        Arm("wide_learned_frozen", "S′, learned (frozen)", FROZEN, MATRIX, LEARNED, body="S′", guided_rate=0.0),
+        Arm("wide_learned_tuned", "S′, learned (fine-tuned)", TUNED, MATRIX, LEARNED, body="S′"),
+        Arm("hint_wide_random", "stage one, S′, random", "#999933", MATRIX, TEACHER, "stage one", "S′", "random"),
+        Arm("wide_random_frozen", "S′, random (frozen)", FROZEN, MATRIX, RANDOM, body="S′", guided_rate=0.0),
+        Arm("wide_random_tuned", "S′, random (fine-tuned)", TUNED, MATRIX, RANDOM, body="S′"),
+        Arm("half_rate", "exp. 2, half the rate", "#661100", MATRIX, HINT, rate=0.5),  # added after the run
+        Arm("distill_frozen", "distilled front (frozen)", "#AA4499", FREEZING, ("teacher", "distill"),
+            guided_rate=0.0, takes="front"),
+        Arm("scale01", "guided rate × 0.1", "#BB5566", FREEZING, HINT, guided_rate=0.1),
+        Arm("scale03", "guided rate × 0.3", "#004488", FREEZING, HINT, guided_rate=0.3),
+        Arm("distill_long", "distilled, equal cost", "#0072B2", ONE_STAGE, TEACHER, both_stages=True),
+        Arm("joint_distill", "one stage: hint, distillation", "#DDCC77", ONE_STAGE, TEACHER,
+            both_stages=True, hint_weight=1.0),
+    ),
+    contrasts=(
+        # Without the matrix and with it: the same body; the note's protocol, in which S has it and S′ has none.
+        Contrast("wide_none_frozen", "wide_learned_frozen", "primary"),
+        Contrast("wide_none_tuned", "wide_learned_tuned", "primary"),
+        Contrast("wide_none_frozen", "exp1", "primary"), Contrast("wide_none_tuned", "exp2", "primary"),
+        # The note's own arms.
+        Contrast("exp2", "exp1"), Contrast("exp2", "distill"), Contrast("distill", "baseline"),
         Contrast("teacher", "baseline"), Contrast("exp2", "baseline"), Contrast("distill", "exp1"),
         Contrast("baseline", "exp1"),
-    ),
-    note=NOTE,
-)  # fmt: skip
-
-
-def _guided(
-    name: str, title: str, title_zh: str, colour: str, recipe: Recipe, tuned_rate: float = 1.0
-) -> tuple[Guidance, tuple[Arm, ...]]:
-    """The three arms of a matrix. Colours tell the stages one by their matrix, the others by what was frozen.
-
-    ``tuned_rate`` scales the learning rate where all is fine-tuned.
-    """
-    names, notebook = (f"hint_{name}", f"{name}_frozen", f"{name}_tuned"), "07_regressor"
-    frozen, tuned = (STUDY.arm(arm).colour for arm in ("exp1", "exp2"))
-    arms = (
-        Arm(names[0], f"stage one, {title}", colour, notebook, ("teacher",), "stage one",
-            title_zh=f"第一阶段，{title_zh}", recipe=recipe),
-        Arm(names[1], f"{title} (frozen)", frozen, notebook, ("teacher", names[0]),
-            title_zh=f"{title_zh}（冻结）", recipe=replace(recipe, scale=0.0)),
-        Arm(names[2], f"{title} (fine-tuned)", tuned, notebook, ("teacher", names[0]),
-            title_zh=f"{title_zh}（微调）", recipe=replace(recipe, rate=tuned_rate)),
-    )  # fmt: skip
-    return Guidance(title, *names, "wide_distill" if recipe.wide else "distill"), arms
-
-
-# S is the student of the note's experiments; S′ one of the same size, whose guided layer needs no matrix.
-_MATRICES = (
-    _guided("conv3", "S, learned 3 × 3", "S 可学习的 3 × 3 矩阵", "#332288", Recipe(regressor="learned 3 × 3")),
-    _guided("random", "S, random matrix", "S 随机矩阵", "#DDCC77", Recipe(regressor="random"), 0.5),
-    _guided("components", "S, components", "S 主成分", "#117733", Recipe(regressor="components"), 0.5),
-    _guided("wide_none", "S′, no matrix", "S′ 无矩阵", "#88CCEE", Recipe(regressor="none", wide=True)),
-    _guided("wide_learned", "S′, learned 1 × 1", "S′ 可学习的 1 × 1 矩阵", "#882255", Recipe(wide=True)),
-    _guided("wide_random", "S′, random matrix", "S′ 随机矩阵", "#999933", Recipe(regressor="random", wide=True)),
-)
-
-GUIDANCE = (
-    Guidance("S, learned 1 × 1", "hint", "exp1", "exp2", "distill"),
-    *(guidance for guidance, _ in _MATRICES),
-)
-
-# What experiment 1 loses though both fronts are frozen, and what experiment 2 gains for equally many epochs.
-CONTROLS = (Contrast("exp1", "distill_frozen"), Contrast("exp2", "distill_long"))
-# What a random matrix gains, fine-tuned, at an equal learning rate. Added after the run.
-EQUAL_RATES = Contrast("random_tuned", "half_rate")
-
-EXTENDED = replace(
-    STUDY,
-    arms=(
-        *STUDY.arms,
-        Arm("wide_baseline", "S′ baseline", "#E69F00", "07_regressor", title_zh="S′ 基线",
-            phrase="the baseline of S′", recipe=Recipe(wide=True)),
-        Arm("wide_distill", "S′ (distilled)", "#56B4E9", "07_regressor", needs=("teacher",), title_zh="S′（仅蒸馏）",
-            phrase="the distilled S′", recipe=Recipe(wide=True)),
-        *(arm for _, arms in _MATRICES for arm in arms),
-        # Added after the run, with its contrasts: how much of the random matrix's gain is due to its learning rate.
-        Arm("half_rate", "exp. 2, half the rate", "#009E73", "07_regressor", needs=("teacher", "hint"),
-            title_zh="实验二，一半学习率", phrase="experiment 2 at half the learning rate",
-            phrase_zh="一半学习率的实验二", recipe=Recipe(rate=0.5)),
-        Arm("distill_frozen", "distilled front (frozen)", "#AA4499", "08_freezing", needs=("teacher", "distill"),
-            title_zh="蒸馏学生的前段（冻结）", phrase="the frozen front of the distilled student",
-            recipe=Recipe(scale=0.0, takes="guided layers")),
-        Arm("scale003", "guided rate × 0.03", "#DDAA33", "08_freezing", needs=("teacher", "hint"),
-            title_zh="引导层学习率 × 0.03", phrase="the student with guided layers at 0.03 of the rate",
-            recipe=Recipe(scale=0.03)),
-        Arm("scale01", "guided rate × 0.1", "#BB5566", "08_freezing", needs=("teacher", "hint"),
-            title_zh="引导层学习率 × 0.1", phrase="the student with guided layers at 0.1 of the rate",
-            recipe=Recipe(scale=0.1)),
-        Arm("scale03", "guided rate × 0.3", "#004488", "08_freezing", needs=("teacher", "hint"),
-            title_zh="引导层学习率 × 0.3", phrase="the student with guided layers at 0.3 of the rate",
-            recipe=Recipe(scale=0.3)),
-        Arm("hint_stage1", "stage one, guided stage 1", "#44AA99", "08_freezing", needs=("teacher",),
-            stage="stage one", title_zh="第一阶段，引导第 1 段", recipe=Recipe(guided_stage=1)),
-        Arm("stage1_frozen", "guided stage 1 (frozen)", "#44AA99", "08_freezing", needs=("teacher", "hint_stage1"),
-            title_zh="引导第 1 段（冻结）", phrase="the student with stage 1 guided and frozen",
-            recipe=Recipe(guided_stage=1, scale=0.0)),
-        Arm("hint_stage2", "stage one, guided stage 2", "#661100", "08_freezing", needs=("teacher",),
-            stage="stage one", title_zh="第一阶段，引导第 2 段", recipe=Recipe(guided_stage=2)),
-        Arm("stage2_frozen", "guided stage 2 (frozen)", "#661100", "08_freezing", needs=("teacher", "hint_stage2"),
-            title_zh="引导第 2 段（冻结）", phrase="the student with stage 2 guided and frozen",
-            recipe=Recipe(guided_stage=2, scale=0.0)),
-        Arm("half_baseline", "baseline, half the epochs", "#E69F00", "08_freezing", title_zh="基线，一半 epoch",
-            recipe=Recipe(length=0.5)),
-        Arm("double_baseline", "baseline, twice the epochs", "#E69F00", "08_freezing", title_zh="基线，两倍 epoch",
-            recipe=Recipe(length=2.0)),
-        Arm("half_exp1", "exp. 1, half the epochs", "#D55E00", "08_freezing", needs=("teacher", "hint"),
-            title_zh="实验一，一半 epoch", recipe=Recipe(scale=0.0, length=0.5)),
-        Arm("double_exp1", "exp. 1, twice the epochs", "#D55E00", "08_freezing", needs=("teacher", "hint"),
-            title_zh="实验一，两倍 epoch", recipe=Recipe(scale=0.0, length=2.0)),
-        Arm("distill_long", "distilled, equal cost", "#0072B2", "09_one_stage", needs=("teacher",),
-            title_zh="等训练量的蒸馏", phrase="the distilled student at equal cost", recipe=Recipe(both_stages=True)),
-        Arm("joint_labels", "one stage: hint, labels", "#999999", "09_one_stage", needs=("teacher",),
-            title_zh="单阶段：hint 与标签", phrase="the single stage on hint and labels",
-            recipe=Recipe(both_stages=True, hint_weight=4.0, alpha=0.0)),
-        Arm("joint_distill", "one stage: hint, distillation", "#882255", "09_one_stage", needs=("teacher",),
-            title_zh="单阶段：hint 与蒸馏", phrase="the single stage on hint and logits",
-            recipe=Recipe(both_stages=True, hint_weight=1.0)),
-    ),
-    # Contrasts of the note's own arms are those of `STUDY`.
-    primary=(
-        Contrast("wide_none_frozen", "wide_learned_frozen"), Contrast("wide_none_tuned", "wide_learned_tuned"),
-        Contrast("random_frozen", "exp1"), Contrast("random_tuned", "exp2"),
-    ),
-    exploratory=(
+        # The two bodies alike, a random matrix, what each way gains over distillation of the same body.
         Contrast("wide_baseline", "baseline"), Contrast("wide_distill", "distill"),
-        Contrast("conv3_frozen", "exp1"), Contrast("conv3_tuned", "exp2"),
-        Contrast("components_frozen", "exp1"), Contrast("components_tuned", "exp2"),
         Contrast("wide_random_frozen", "wide_learned_frozen"), Contrast("wide_random_tuned", "wide_learned_tuned"),
-        Contrast("half_rate", "exp2"),
-        *(Contrast(arm, way.distilled) for way in GUIDANCE[1:] for arm in (way.frozen, way.tuned)),
-        *CONTROLS, EQUAL_RATES, Contrast("distill_frozen", "distill"),
-        Contrast("scale003", "exp2"), Contrast("scale01", "exp2"), Contrast("scale03", "exp2"),
-        Contrast("stage1_frozen", "exp1"), Contrast("stage2_frozen", "exp1"),
-        # Added after the run: do hints gain at equal cost, where the guided layers take the best of the steps?
-        Contrast("scale03", "distill_long"),
-        Contrast("joint_labels", "exp2"), Contrast("joint_distill", "exp2"),
+        Contrast("wide_none_frozen", "wide_distill"), Contrast("wide_none_tuned", "wide_distill"),
+        Contrast("wide_learned_frozen", "wide_distill"), Contrast("wide_learned_tuned", "wide_distill"),
+        Contrast("wide_random_frozen", "wide_distill"), Contrast("wide_random_tuned", "wide_distill"),
+        # Freezing and cost.
+        Contrast("exp1", "distill_frozen"), Contrast("distill_frozen", "distill"), Contrast("scale01", "exp2"),
+        Contrast("scale03", "exp2"), Contrast("exp2", "distill_long"), Contrast("joint_distill", "exp2"),
         Contrast("joint_distill", "distill_long"),
+        # Named when the results were known: a rotation alone, lower rates.
+        Contrast("wide_none_frozen", "wide_random_frozen", "exploratory"),
+        Contrast("wide_none_tuned", "wide_random_tuned", "exploratory"),
+        Contrast("half_rate", "exp2", "exploratory"), Contrast("half_rate", "distill_long", "exploratory"),
+        Contrast("scale03", "distill_long", "exploratory"),
     ),
 )  # fmt: skip
-
-# Arms whose weights of seed 0 are published; of all others the records alone.
-PUBLISHED_WEIGHTS = (*(arm.name for arm in STUDY.arms), "wide_baseline", "wide_distill")
-
-
-def study_of(notebook: str) -> Study:
-    """The smaller of the two studies to which a notebook belongs."""
-    return EXTENDED if notebook > ANALYSIS else STUDY

@@ -5,70 +5,55 @@ import zlib
 
 import numpy as np
 
-from kdlib.datasets import DATASETS
-from kdlib.report import front_page
+from kdlib.data import DATASETS
 from kdlib.storage import files
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import Replicate, Results
-from kdlib.study import EXTENDED, STUDY
+from kdlib.study import STUDY
 
 STEPS = 20  # an epoch
+MEANS = {"teacher": 91.8, "baseline": 89.6, "distill": 90.3, "exp1": 87.9, "exp2": 91.0}  # %; of other arms 90
 
 
-def record(
-    run="teacher", seed=0, *, study=STUDY, accuracy=90.0, epochs=12, images=1000, r2=0.5, dataset="cifar10", **fields
-):
+def record(run="teacher", seed=0, *, accuracy=90.0, epochs=None, images=1000, r2=0.5, profile="full", **fields):
     """A finished run with curves of a likely shape, always the same for the same arguments.
 
-    Args:
-        study: that it is a run of.
-        accuracy: last test accuracy in percent, of which the predictions are a true picture.
-        r2: where stage one ends.
-        fields: what shall be in the record instead, e.g. ``names=[…]`` of the classes.
+    ``accuracy`` is the last one, in percent; of ``epochs`` other than the profile's it does not belong to the study;
+    ``r2`` is where stage one ends; ``fields`` are put in the record, e.g. ``names=[…]`` of the classes.
     """
-    arm = study.arm(run)
-    names = list(fields.get("names", DATASETS[dataset].classes))
+    arm, settings = STUDY.arm(run), STUDY.profile(profile)
+    epochs = epochs or arm.schedule(settings).epochs
+    names = list(fields.get("names", DATASETS[settings.dataset].classes))
     random = np.random.default_rng([zlib.crc32(run.encode()), seed])
     done = np.arange(1, epochs + 1) / epochs
     rest = 0.1 * (1 - done) + 0.9 * np.exp(-6 * done) * (1 - done)  # falls from almost 1 to 0
     noise = random.normal(0, 1, epochs) * (1 - done)
     if not arm.classifies:
-        train = {
-            "total": (1 - r2) * (1 + 0.02 * random.normal()) + 0.5 * rest + 0.01 * noise,
-            "power": np.full(epochs, 1.0),
-        }
+        end = (1 - r2) * (1 + 0.02 * random.normal())
+        train = {"total": end + 0.5 * rest + 0.01 * noise, "power": np.full(epochs, 1.0)}
         test = {"total": train["total"] + 0.02, "power": np.full(epochs, 1.02)}
     else:
         error = 1 - accuracy / 100
         more = 1.5 + 1.5 * random.random()  # of training than of test accuracy
         train = {"total": error * 2 + 2 * rest, "accuracy": accuracy + more - 70 * rest}
         test = {"total": error * 3 + 2 * rest + 0.1 * abs(noise), "accuracy": accuracy - 70 * rest + 3 * noise}
-        if teacher_of(arm, study):
+        if "teacher" in arm.needs:
             for curves in (train, test):
                 curves |= {"hard": curves["total"] * 1.1, "soft": curves["total"] * 0.9}
-    steps = {
-        name: np.repeat(curve, STEPS) * random.lognormal(0, 0.1, epochs * STEPS)
-        for name, curve in train.items()
-        if name != "accuracy"
-    }
+                curves |= {"hint": curves["total"] * 0.5} if arm.hint_weight else {}
+    losses = {name: np.repeat(curve, STEPS) for name, curve in train.items() if name != "accuracy"}
+    steps = {name: curve * random.lognormal(0, 0.1, epochs * STEPS) for name, curve in losses.items()}
+    correct = round(images * accuracy / 100)
+    labels, predictions = _tested(images, correct, len(names), random) if arm.classifies else ([], [])
     content = {
-        "run": run,
-        "profile": "full" if dataset == "cifar10" else "smoke",
-        "names": names,
-        "identity": identity(run, seed, study=study, epochs=epochs, dataset=dataset, classes=len(names)),
-        "machine": {"device": "AMD EPYC", "threads": 2},
-        "parameters": 1_350_000 if run == "teacher" else 306_000,
-        "multiplications": 25_000_000,
-        "weights": {"model": digest(run, seed)},
+        "run": run, "profile": profile, "names": names, "identity": identity(run, seed, epochs, profile),
+        "machine": {"device": "AMD EPYC", "threads": 2}, "weights": {"model": digest(run, seed)},
+        "parameters": 1_350_000 if run == "teacher" else 306_000, "multiplications": 25_000_000,
         "steps": {name: curve.tolist() for name, curve in steps.items()},
         "train": {name: curve.tolist() for name, curve in train.items()},
         "test": {name: curve.tolist() for name, curve in test.items()},
-        "labels": [],
-        "predictions": [],
-        "similarity": [0.9, 0.8, round(random.uniform(0.3, 0.7), 4), 0.5] if teacher_of(arm, study) else [],
-    }
-    if arm.classifies:
-        content |= _tested(images, round(images * accuracy / 100), len(names), random)
+        "tested": list(range(1, epochs + 1)), "labels": labels, "predictions": predictions,
+    }  # fmt: skip
     return Record(**content | fields)
 
 
@@ -77,113 +62,78 @@ def digest(run, seed):
     return hashlib.sha256(f"{run} {seed}".encode()).hexdigest()
 
 
-def teacher_of(arm, study):
-    """The teachers among the needs of an arm."""
-    return [need for need in arm.needs if study.arm(need).stage == "teacher"]
-
-
-def identity(run, seed, *, study=STUDY, epochs=12, dataset="cifar10", precision="bfloat16", classes=10):
-    """All that made a run of a study."""
-    arm = study.arm(run)
+def identity(run, seed, epochs, profile):
+    """All that made a run."""
+    arm, settings = STUDY.arm(run), STUDY.profile(profile)
     start = {"model": digest("first weights", seed)}
     for need in arm.needs:
-        start["teacher" if need in teacher_of(arm, study) else "model"] = digest(need, seed)
-    objective = {"name": "Classify"}
-    if not arm.classifies:
-        objective = {"name": "Hint", "guided_stage": 3}
-    elif teacher_of(arm, study):
-        objective = {"name": "Distill", "alpha": 0.9, "temperature": 4.0}
+        start["teacher" if need == "teacher" else "model"] = digest(need, seed)
     return Identity(
+        arm=arm.settings,
         widths=[[16], [32]],
-        classes=classes,
-        channels=3,
-        objective=objective,
-        schedule={"epochs": epochs, "learning_rate": 0.2},
-        data={"name": dataset, "train_images": 50_000},
+        objective={"name": "Hint" if not arm.classifies else "Distill" if "teacher" in arm.needs else "Classify"},
+        schedule=vars(arm.schedule(settings)) | {"epochs": epochs},
+        data={"name": settings.dataset, "train_images": 50_000},
         seed=seed,
-        stream=arm.stage,
-        precision=precision,
+        precision="bfloat16",
         start=start,
+        code={},
     )
 
 
 def _tested(images, correct, classes, random):
-    """Labels, predictions (cat and dog are the hardest) and a somewhat overconfident calibration."""
+    """Labels and predictions of test images; cat and dog are the hardest."""
     labels = np.arange(images) % classes
     weights = np.where(np.isin(labels, (3, 5)), 4.0, 1.0)
-    wrong = random.choice(images, images - correct, replace=False, p=weights / weights.sum())
     predictions = labels.copy()
-    for image in wrong:
+    for image in random.choice(images, images - correct, replace=False, p=weights / weights.sum()):
         others = [number for number in range(classes) if number != labels[image]]
         likely = np.array([6.0 if {number, labels[image]} == {3, 5} else 1.0 for number in others])
         predictions[image] = random.choice(others, p=likely / likely.sum())
-    confidence = (np.arange(15) + 0.5) / 15
-    count = np.arange(15) ** 3
-    return {
-        "labels": labels.tolist(),
-        "predictions": predictions.tolist(),
-        "calibration": {
-            "count": count.astype(float).tolist(),
-            "confidence": (confidence * (count > 0)).tolist(),
-            "correct": (confidence**1.2 * (count > 0)).tolist(),
-        },
-    }
+    return labels.tolist(), predictions.tolist()
 
 
-def results(seeds=1, *, accuracies=None, study=STUDY, without=(), **fields):
-    """The records of a study.
-
-    Args:
-        seeds: how many.
-        accuracies: the last test accuracy of some arms (%).
-        study: whose arms are recorded.
-        without: names of arms that were not run.
-        fields: of every record.
-    """
-    means = dict.fromkeys([arm.name for arm in study.arms], 90.0)
-    means |= {"teacher": 91.8, "baseline": 89.6, "distill": 90.3, "exp1": 87.9, "exp2": 91.0} | (accuracies or {})
+def results(seeds=1, *, accuracies=None, without=(), **fields):
+    """The records of the study but for the arms ``without``; ``accuracies`` (%) are the last ones of some arms."""
+    means = MEANS | (accuracies or {})
 
     def accuracy(run, seed):
         # All models of a seed share part of its deviation.
         shared = np.random.default_rng(seed).normal(0, 0.2)
-        return means[run] + shared + np.random.default_rng([seed, zlib.crc32(run.encode())]).normal(0, 0.1)
+        return means.get(run, 90.0) + shared + np.random.default_rng([seed, zlib.crc32(run.encode())]).normal(0, 0.1)
 
-    names = [arm.name for arm in study.arms if arm.name not in without]
+    names = [arm.name for arm in STUDY.arms if arm.name not in without]
     return Results(
-        study,
-        {
-            seed: {run: record(run, seed, study=study, accuracy=accuracy(run, seed), **fields) for run in names}
-            for seed in range(seeds)
-        },
-    )
+        STUDY,
+        {seed: {run: record(run, seed, accuracy=accuracy(run, seed), **fields) for run in names}
+         for seed in range(seeds)},
+    )  # fmt: skip
 
 
 def with_curves(made, **parts):
     """The record with other values of some curves, e.g. ``test={"accuracy": […]}``; of any number of epochs."""
-    return made.model_copy(update={part: getattr(made, part) | values for part, values in parts.items()})
+    changed = {part: getattr(made, part) | values for part, values in parts.items()}
+    if "test" in parts:
+        changed["tested"] = list(range(1, len(next(iter(parts["test"].values()))) + 1))
+    return made.model_copy(update=changed)
 
 
 def sparsely(made, step):
     """The record of a run whose test split was evaluated after every so many epochs."""
-    tested = made.epochs("test")[::-1][::step][::-1]
+    tested = made.tested[::-1][::step][::-1]
     test = {name: [values[epoch - 1] for epoch in tested] for name, values in made.test.items()}
     return made.model_copy(update={"tested": tested, "test": test})
 
 
-def accurate(study=STUDY, **runs):
+def accurate(**runs):
     """Results whose arms end at these test accuracies (%), one a seed; None where an arm was not run."""
-    count = len(next(iter(runs.values())))
-    return Results(
-        study,
-        {
-            seed: {
-                run: with_curves(record(run, seed, study=study, images=20, epochs=1), test={"accuracy": [values[seed]]})
-                for run, values in runs.items()
-                if values[seed] is not None
-            }
-            for seed in range(count)
-        },
-    )
+    made = {}
+    for run, values in runs.items():
+        for seed, value in enumerate(values):
+            if value is not None:
+                last = with_curves(record(run, seed, images=20, epochs=1), test={"accuracy": [value]})
+                made.setdefault(seed, {})[run] = last
+    return Results(STUDY, {seed: made[seed] for seed in sorted(made)})
 
 
 def classified(labels, predictions, run="teacher", names=("ant", "bee", "cow")):
@@ -192,24 +142,11 @@ def classified(labels, predictions, run="teacher", names=("ant", "bee", "cow")):
     return record(run, names=list(names), **numbers)
 
 
-def with_discordant(only_first, only_second, images=1000):
-    """Two records of one class, that are right on different images."""
-    labels = "0" * images
-    first = "1" * only_second + "0" * (images - only_second)
-    second = "0" * only_second + "1" * only_first + "0" * (images - only_first - only_second)
-    return classified(labels, first), classified(labels, second)
-
-
 def save(made, profile):
-    """Store the records of a study, with timings and something in the place of weights, where kdlib finds them."""
+    """Store records with timings, and with something in the place of weights, where kdlib finds them."""
     for seed, runs in made.by_seed.items():
         for name, made_record in runs.items():
-            run = Replicate(profile, seed, made.study).run(name)
+            run = Replicate(profile, seed).run(name)
             made_record.save(run.record_path)
             files.write_json(run.timing_path, {"seconds": [10.0 * (seed + 1), 5.0]})
             files.write_bytes(run.weights_path, b"weights")
-
-
-def readme(made, language="en", seconds=60):
-    """The top of a README, from results of the note's arms alone."""
-    return front_page.text(made, Results(EXTENDED, made.by_seed), language, seconds)

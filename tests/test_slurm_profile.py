@@ -60,6 +60,3 @@ def test_snakemake_takes_every_setting_of_the_profile(tmp_path):
     command = [sys.executable, "-m", "snakemake", "--profile", tmp_path, "--config", "profile=full", "seeds=2"]
     result = subprocess.run([*command, "--dry-run"], cwd=HOME, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**profile, "no-such-setting": 1}))
-    wrong = subprocess.run([*command, "--dry-run"], cwd=HOME, capture_output=True, text=True, timeout=60)
-    assert wrong.returncode != 0 and "no-such-setting" in wrong.stderr, "a misspelt setting is refused"

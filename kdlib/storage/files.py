@@ -1,9 +1,8 @@
-"""Files that are either whole or not there: atomic writing, verified reading, locks.
+"""Files that are either whole or not there: atomic writing, verified reading, locks; and where they lie.
 
-Everything the project leaves on disk goes through this module. A file is written under a temporary name, flushed to the
-disk and then renamed, so a process killed at any moment leaves the old file or the new one and never half of one. Every
-file carries a SHA-256 digest of its content, so damage is found when it is read. Nothing is ever unpickled: no file can
-make a reader execute code.
+A file is written under a temporary name, flushed to the disk and renamed, so a process killed at any moment leaves the
+old file or the new one. Every file carries a SHA-256 digest of its content, so damage is found when it is read.
+Nothing is ever unpickled: no file can make a reader execute code.
 
 What writes raises `StorageError` if the disk is full or the folder cannot be written, and leaves the old file. What
 reads raises it if the file is truncated, altered or of another kind, and ``FileNotFoundError`` if there is none.
@@ -11,45 +10,51 @@ reads raises it if the file is truncated, altered or of another kind, and ``File
 
 import contextlib
 import hashlib
-import io
 import json
 import os
-import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
+from kdlib.errors import BusyError, StorageError
 
-class StorageError(RuntimeError):
-    """A file could not be written, or is damaged. The message is one sentence with the next step."""
+CHECKOUT = Path(__file__).resolve().parents[2]  # the project's folder: notebooks, published results, the book's pages
 
 
-class BusyError(RuntimeError):
-    """Another process holds the lock. The message says which file and what to do."""
+def root() -> Path:
+    """The folder under which everything is written that a run makes: ``KDLIB_ROOT`` if set, else the project's."""
+    return Path(os.environ.get("KDLIB_ROOT") or CHECKOUT).resolve()
+
+
+def build(profile: str) -> Path:
+    """Where everything goes that running a profile makes."""
+    return root() / "build" / profile
+
+
+def results(profile: str) -> Path:
+    """Where records and weights of a profile lie; "published" stands for the committed ones."""
+    return CHECKOUT / "results" / "full" if profile == "published" else build(profile) / "results"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the file at ``path`` by ``content`` (bytes) in one step that survives a kill."""
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageError(
             f"Cannot write {path} ({error.strerror or error}): free some space or make the folder writable, "
             "then run the same command again; earlier results are untouched."
@@ -57,7 +62,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as JSON (UTF-8, sorted keys, a list on a line) with its own digest, atomically."""
+    """Write ``content`` as JSON (UTF-8, sorted keys, a list on a line) with its own digest."""
     signed = {**content, "sha256": _json_digest(content)}
     write_bytes(path, f"{_readable(signed)}\n".encode())
 
@@ -100,31 +105,11 @@ def _compare(path: Path, expected: object, found: str) -> None:
         raise StorageError(f"{path} is damaged (its content does not match its digest): delete it and run again.")
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Write ``arrays`` as one compressed ``.npz`` file, atomically; return their digest, by which they are read."""
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write_bytes(path, content.getvalue())
-    return digest(arrays)
-
-
-def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
-    """Read a file of `write_arrays` whose digest must be ``expected``; a missing one is a ``StorageError`` here."""
-    try:
-        with _reading(path), np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = dict(file)
-            found = digest(arrays)
-    except FileNotFoundError:
-        raise StorageError(f"{path} is missing: delete the record beside it and run the same command again.") from None
-    _compare(path, expected, found)
-    return arrays
-
-
-def digest(tensors: Mapping[str, torch.Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> str:
+def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """SHA-256 (hex) over names, types, shapes and bytes of ``tensors`` and over ``metadata``, in key order."""
     sha = hashlib.sha256(json.dumps(dict(metadata or {}), sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         if tensor.numel():  # an empty tensor cannot be viewed as bytes
             sha.update(tensor.view(-1).view(torch.uint8).numpy())
@@ -166,7 +151,10 @@ def locked(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
     except filelock.Timeout as error:
         raise BusyError(busy) from error
     except OSError as error:
-        raise StorageError(f"Cannot make the lock file {path} ({error.strerror}): make its folder writable.") from error
+        raise StorageError(
+            f"Cannot lock {path} ({error.strerror}): ask the owner of that file or folder to make it writable, or take "
+            "a folder of your own, on a file system with locks, by KDLIB_ROOT or, for CIFAR-10, by KDLIB_CACHE."
+        ) from error
     try:
         yield
     finally:

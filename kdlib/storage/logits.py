@@ -6,17 +6,12 @@ student to be distilled computes and stores them, one small file an epoch; the o
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kdlib.errors import StorageError
 from kdlib.storage import files
-
-
-def cache(folder: Path, **depends: Any) -> Path:
-    """The folder, below another, of the logits that ``depends`` decides: values with a ``repr``."""
-    return folder / files.digest({}, {key: repr(value) for key, value in depends.items()})[:16]
 
 
 def with_targets(
@@ -24,13 +19,13 @@ def with_targets(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Yield images, labels and what ``target`` gives for the images.
 
-    If a folder is given, that is logits (B, classes), read from there or, if they are not there, computed and stored;
-    ``part`` names the batches, e.g. an epoch. Raises ``StorageError`` if they cannot be stored.
+    If a folder is given, that is logits (B, classes), read from there or else computed and stored; ``part`` names the
+    batches, e.g. an epoch. Raises `StorageError` if they cannot be stored.
     """
     path = cached and cached / f"{part}.safetensors"
     try:
         stored = files.read_tensors(path)[0]["logits"] if path else None
-    except (FileNotFoundError, files.StorageError):
+    except (FileNotFoundError, StorageError):
         stored = None
     computed, start = [], 0
     for images, labels in batches:

@@ -1,16 +1,20 @@
 """What is known of one finished run: its identity, which says all that made it, and its measured values."""
 
+import ast
+import hashlib
+import io
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kdlib.errors import StorageError
 from kdlib.storage import files
-from kdlib.storage.files import StorageError
 
-FORMAT = 2
+FORMAT = 3
 
 Curves = dict[str, list[float]]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -23,22 +27,21 @@ class _Model(BaseModel):
 class Identity(_Model):
     """All that decides how a run comes out, besides the machine. Two runs are the same if these are equal."""
 
-    widths: list[list[int]]  # of the trained network's convolutions, a list a stage
-    classes: int  # of its output
-    channels: int  # of its images
-    objective: dict[str, Any]  # name and settings at the start of training, the regressor's kind and stage among them
-    schedule: dict[str, Any]  # the fields of `settings.Schedule`
+    arm: dict[str, Any]  # `study.Arm.settings`
+    widths: list[list[int]]  # of the trained network's convolutions, a list a block
+    objective: dict[str, Any]  # name and settings at the start of training, the regressor's kind and block among them
+    schedule: dict[str, Any]  # the fields of `study.Schedule`
     data: dict[str, Any]  # name, fingerprint, number of training images, and augmentation
     seed: int  # of the replicate
-    stream: str  # the training whose batches it sees; with the seed it decides all random numbers
     precision: str  # of training, "float32" or "bfloat16"
     start: dict[str, Digest]  # of what it started from: "teacher", "model" and "regressor" before the first step
+    code: dict[str, Digest]  # `CODE`; empty in the published records, which are older
 
     def differences(self, other: "Identity") -> list[str]:
         """The fields in which ``other`` differs, each with both values: "objective.alpha (0.5, now 0.9)"."""
         old, new = _flat(self.model_dump()), _flat(other.model_dump())
         changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
-        return [f"{key} ({_short(old.get(key))}, now {_short(new.get(key))})" for key in changed]
+        return [f"{key} ({old.get(key)!s:.40}, now {new.get(key)!s:.40})" for key in changed]
 
     def recipe(self) -> dict[str, Any]:
         """What replicates have in common: all but the seed, the networks to start from, and the precision."""
@@ -52,8 +55,29 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _short(value: object) -> str:
-    return f"{value[:8]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+def bare(source: str) -> str:
+    """Python code without comments, docstrings and empty lines; by its text, so the same on every Python."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            lines[first - 1 : last] = [""] * (last - first + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _digest(module: str) -> str:
+    source = Path(__file__).parents[1].joinpath(f"{module}.py").read_text("utf-8")
+    return hashlib.sha256(bare(source).encode()).hexdigest()
+
+
+# Modules of kdlib that decide how a training comes out, as they were when this process started.
+CODE = {
+    name: _digest(name) for name in ("streams", "models", "regressors", "objectives", "optimiser", "data", "training")
+}
 
 
 class Record(_Model):
@@ -74,9 +98,7 @@ class Record(_Model):
     weights: dict[str, Digest]  # of each stored module
     train: Curves = Field(min_length=1)
     test: Curves
-    tested: list[int] = []  # the epochs after which the test split was evaluated; empty in earlier records: after each
-    similarity: list[float] = []  # of each stage with the teacher's: linear CKA, 0 to 1; empty without a teacher
-    calibration: Curves = {}  # by bins of confidence, 1/15 wide: "count", mean "confidence", share "correct"
+    tested: list[int]  # the epochs after which the test split was evaluated
     # Kept in a binary file of their own, as they are long.
     steps: Curves = Field(exclude=True)  # {loss name: value at each step}, on training batches
     labels: list[int] = Field(exclude=True)  # of each test image; empty without a classifier, as are the predictions
@@ -91,43 +113,39 @@ class Record(_Model):
                 raise ValueError(f"not every {split} curve has one value an epoch")
         if len(self.labels) != len(self.predictions):
             raise ValueError("labels and predictions differ in number")
-        if not set(self.labels) | set(self.predictions) <= set(range(len(self.names))):
-            raise ValueError("a class number is out of range")
         return self
 
     def epochs(self, split: Literal["train", "test"]) -> list[int]:
         """The epochs (from 1) after which the values of a split's curves were taken."""
-        count = len(next(iter(getattr(self, split).values()), []))
-        return self.tested if split == "test" and self.tested else list(range(1, count + 1))
+        return self.tested if split == "test" else list(range(1, len(next(iter(self.train.values()))) + 1))
 
     def save(self, path: Path) -> None:
-        """Write the record as JSON, and its long lists as an ``.npz`` file beside it."""
-        arrays = {f"steps.{name}": np.array(values, np.float16) for name, values in self.steps.items()}
-        arrays |= {name: np.array(getattr(self, name), np.uint16) for name in ("labels", "predictions")}
-        # The record names the arrays by their digest, so it is written when they are there.
-        digest = files.write_arrays(path.with_suffix(".npz"), arrays)
-        files.write_json(path, {**self.model_dump(), "arrays": digest, "format": FORMAT})
+        """Write the record as JSON, and its long lists as tensors in a file beside it."""
+        tensors = {f"steps.{name}": torch.tensor(values, dtype=torch.float16) for name, values in self.steps.items()}
+        tensors |= {name: torch.tensor(getattr(self, name), dtype=torch.uint8) for name in ("labels", "predictions")}
+        # The record names the tensors by their digest, so it is written when they are there.
+        files.write_tensors(path.with_suffix(".arrays"), tensors, {})
+        files.write_json(path, {**self.model_dump(), "arrays": files.digest(tensors), "format": FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> "Record":
-        """Read a record.
-
-        Raises:
-            FileNotFoundError: there is none.
-            StorageError: it, or its file of arrays, is damaged, incomplete or of another format.
+        """Read a record. Raises ``FileNotFoundError`` if there is none, and `StorageError` if it, or the file of its
+        tensors, is damaged, incomplete or of another format.
         """
         content = files.read_json(path)
         if content.pop("format", None) != FORMAT:
             wrong = f"{path} is not of format {FORMAT}, which this kdlib reads"
             raise StorageError(f"{wrong}: update kdlib, or delete it and run its notebook again.")
-        arrays = files.read_arrays(path.with_suffix(".npz"), content.pop("arrays", ""))
-        steps = {key.removeprefix("steps."): arrays.pop(key) for key in list(arrays) if key.startswith("steps.")}
         try:
-            return cls(
-                **content,
-                steps={name: values.astype(float).tolist() for name, values in steps.items()},
-                **{name: values.tolist() for name, values in arrays.items()},
-            )
+            tensors, _ = files.read_tensors(path.with_suffix(".arrays"))
+        except FileNotFoundError:
+            tensors = {}
+        if files.digest(tensors) != content.pop("arrays", ""):
+            raise StorageError(f"{path.with_suffix('.arrays')} is missing or of another run: delete {path}, run again.")
+        lists = {name: values.tolist() for name, values in tensors.items()}
+        steps = {name.removeprefix("steps."): lists.pop(name) for name in list(lists) if name.startswith("steps.")}
+        try:
+            return cls(**content, **lists, steps=steps)
         except ValidationError as error:
             first = error.errors()[0]
             problem = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
@@ -138,8 +156,3 @@ class Record(_Model):
 def rounded(curves: Mapping[str, list[float]]) -> Curves:
     """Curves with six significant digits: all that a picture shows, at half the size of the file."""
     return {name: [float(f"{value:.6g}") for value in values] for name, values in curves.items()}
-
-
-def rounded_steps(curves: Mapping[str, list[float]]) -> Curves:
-    """Curves rounded to float16 (three significant digits), as they are stored."""
-    return {name: np.array(values, np.float16).astype(float).tolist() for name, values in curves.items()}

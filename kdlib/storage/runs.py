@@ -1,151 +1,145 @@
-"""Where the runs of a study lie: own ones under ``build/<profile>``, the published ones in ``results/full``."""
+"""Where the runs of the study lie: own ones under ``build/<profile>``, the published ones in ``results/full``."""
 
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from kdlib.checks import whole_number
-from kdlib.design import Arm, Study
-from kdlib.settings import COMMITTED, Profile, Schedule
-from kdlib.storage import files, folders, weights
-from kdlib.storage.files import StorageError
+import torch
+
+from kdlib import data, hardware
+from kdlib.data import Data
+from kdlib.errors import NotTrained, SettingError, StorageError
+from kdlib.models import ConvNet
+from kdlib.storage import cifar10, files, weights
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import STUDY
+from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study
+
+READ = {"cifar10": cifar10.read, "cifar10-held-out": lambda: data.hold_out(cifar10.read()), "digits": data.digits}
 
 
-class NotTrained(RuntimeError):
-    """A model is asked for that no notebook has trained yet. The message says which notebook to run."""
-
-
-@dataclass(frozen=True)
 class Replicate:
-    """All runs of one seed under one profile. Raises ``ValueError`` unless ``seed`` is whole, from 0 to 2³² − 1."""
+    """All runs of one seed, a whole number from 0 to 2³² − 1, under one profile."""
 
-    profile: Profile
-    seed: int = 0
-    study: Study = STUDY
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", whole_number("seed", self.seed, most=2**32 - 1))
-
-    @property
-    def folder(self) -> Path:
-        """Where its records and weights lie."""
-        return folders.results(self.profile.name) / f"seed{self.seed}"
-
-    @property
-    def figures(self) -> Path:
-        """Where its pictures are written."""
-        return folders.build(self.profile.name) / "figures" / f"seed{self.seed}"
+    def __init__(self, profile: Profile, seed: int = 0, study: Study = STUDY):
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise SettingError(f"seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}.")
+        self.profile, self.seed, self.study = profile, seed, study
+        self.folder = files.results(profile.name) / f"seed{self.seed}"  # of records and weights
+        self.figures, self.checkpoints, self.logits = (
+            files.build(profile.name) / kind / f"seed{self.seed}" for kind in ("figures", "checkpoints", "logits")
+        )
 
     def run(self, name: str) -> "Run":
-        """The run of an arm, or of a variant of one. Raises ``ValueError`` if the study has no such arm."""
+        """The run of an arm, or of a variant of one. Raises `SettingError` if the study has no such arm."""
         return Run(self, name)
-
-    def records(self) -> dict[str, Record]:
-        """The records of its finished runs by arm, variants aside. Raises ``StorageError`` if one is damaged."""
-        found = {}
-        for arm in self.study.arms:
-            with contextlib.suppress(NotTrained):
-                found[arm.name] = self.run(arm.name).record()
-        return found
 
     def variant(self, name: str) -> "Run":
         """The run of an arm with the profile's changes, which are in its name: "distill-temperature8"."""
         return Run(self, "-".join([name, *(f"{key}{value:g}" for key, value in self.profile.changes)]))
 
+    def data(self, device: torch.device | str | None = None) -> Data:
+        """The data set of the profile, on the device that trains unless another is given. Raises `DataUnavailable`."""
+        name = self.profile.dataset
+        return Data(name, READ[name](), device or hardware.choose_device())
 
-@dataclass(frozen=True)
+    def load(self, name: str, device: torch.device | str = "cpu") -> ConvNet:
+        """The trained network of an arm, in evaluation mode.
+
+        Raises `NotTrained`, which says what notebook to run, or `StorageError`: its record or weights are damaged.
+        """
+        run = self.run(name)
+        record = run.record()
+        model = ConvNet(tuple(map(tuple, record.identity.widths)), len(record.names)).to(device)
+        run.load_weights({"model": model}, record)
+        return model.eval()
+
+    def records(self) -> dict[str, Record]:
+        """The records of its finished runs by arm, variants aside.
+
+        Raises `StorageError` if one is damaged, was made by other settings than the study has, rests on another run
+        than that beside it, or was trained in another precision than the rest.
+        """
+        found: dict[str, Record] = {}
+        for arm in self.study.arms:
+            with contextlib.suppress(NotTrained):
+                record = found[arm.name] = self.run(arm.name).record()
+                self._check(arm, record, found)
+        return found
+
+    def _check(self, arm: Arm, record: Record, found: Mapping[str, Record]) -> None:
+        """See `records`; ``found`` are the arm's record and those before it."""
+        path, made = self.run(arm.name).record_path, record.identity
+        if (record.run, made.seed) != (arm.name, self.seed):
+            raise StorageError(f"{path} is the record of {record.run}, seed {made.seed}: put it back or delete it.")
+        now, then = arm.settings | vars(arm.schedule(self.profile)), made.objective | made.arm | made.schedule
+        now |= {name: getattr(self.profile, name) for name in ("temperature", "alpha") if name in made.objective}
+        if changed := [f"{name} ({then.get(name)}, now {now[name]})" for name in now if now[name] != then.get(name)]:
+            what = f"{path} was trained with other settings than {arm.name} has in the study: {', '.join(changed)}"
+            raise StorageError(f"{what}. Delete it to train it again, or undo the change.")
+        first = next(iter(found.values())).identity.precision
+        if made.precision != first:
+            raise StorageError(
+                f"{path} was trained in {made.precision}, other runs of its seed in {first}, so they do not compare: "
+                f"delete it and run again with KDLIB_PRECISION={first}."
+            )
+        for need in set(arm.needs) & found.keys():
+            role = "teacher" if self.study.arm(need).stage == "teacher" else "model"
+            # A student that takes the front of another one starts with weights that are those of no run.
+            if (role == "teacher" or arm.takes == "all") and made.start.get(role) != found[need].weights["model"]:
+                raise StorageError(f"{path} was trained from another {need} than that beside it: delete it, run again.")
+
+
 class Run:
     """One training of a replicate, finished or not: its files and its lock."""
 
-    replicate: Replicate
-    name: str
-
-    def __post_init__(self) -> None:
-        self.replicate.study.arm(self.name)
+    def __init__(self, replicate: Replicate, name: str):
+        self.replicate, self.name = replicate, name
+        self.arm = replicate.study.arm(name)
+        self.schedule = self.arm.schedule(replicate.profile)
+        self.record_path = replicate.folder / f"{name}.json"
+        self.weights_path = replicate.folder / f"{name}.safetensors"
+        self.timing_path = replicate.folder / "timing" / f"{name}.json"  # kept apart: no two trainings agree in it
+        self.checkpoint = replicate.checkpoints / f"{name}.safetensors"  # while it is not finished
+        self.published = replicate.profile.name == PUBLISHED
+        self.made_by = f"{self.arm.notebook}{' under the profile full' if self.published else ''}"
 
     def __str__(self) -> str:
         return f"{self.name} (seed {self.replicate.seed})"
 
-    @property
-    def arm(self) -> Arm:
-        """The arm of the study that it is a run of."""
-        return self.replicate.study.arm(self.name)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The schedule of its arm under the replicate's profile."""
-        return self.arm.schedule(self.replicate.profile)
-
-    @property
-    def record_path(self) -> Path:
-        return self.replicate.folder / f"{self.name}.json"
-
-    @property
-    def weights_path(self) -> Path:
-        return self.replicate.folder / f"{self.name}.safetensors"
-
-    @property
-    def timing_path(self) -> Path:
-        """Seconds and images a second of each epoch: kept apart, as no two trainings agree in them."""
-        return self.replicate.folder / "timing" / f"{self.name}.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints while the run is not finished."""
-        return self._scratch("checkpoints") / self.name
-
-    @property
-    def logits(self) -> Path:
-        """Folder of the cached teacher logits, shared by the runs of the replicate."""
-        return self._scratch("logits")
-
-    def _scratch(self, kind: str) -> Path:
-        return folders.build(self.replicate.profile.name) / kind / f"seed{self.replicate.seed}"
-
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold this run for the current process. Raises ``BusyError`` if another one trains it now."""
-        path = self.checkpoints.with_name(f"{self.checkpoints.name}.lock")  # a name may hold a dot: temperature0.5
+        """Hold this run for the current process. Raises `BusyError` if another one trains it now."""
+        path = self.replicate.checkpoints / f"{self.name}.lock"
         busy = f"{self} is being trained by another process, which holds {path}: wait for it, or stop it."
         return files.locked(path, busy)
 
     def record(self) -> Record:
-        """The run's record. Raises ``NotTrained`` if there is none, ``StorageError`` if it is damaged."""
+        """The run's record. Raises `NotTrained` if there is none, `StorageError` if it is damaged."""
         try:
             return Record.load(self.record_path)
         except FileNotFoundError:
-            profile = self.replicate.profile.name
-            what = f"There is no trained {self.name} (profile {profile}, seed {self.replicate.seed})"
-            where = f" under the profile {COMMITTED[profile]}" if profile in COMMITTED else ""
-            raise NotTrained(f"{what}: run {self.arm.notebook}{where} first.") from None
+            which = f"{self.name} (profile {self.replicate.profile.name}, seed {self.replicate.seed})"
+            raise NotTrained(f"There is no trained {which}: run {self.made_by} first.") from None
 
     def timing(self) -> dict[str, list[float]]:
         """By epoch: "train_seconds", "seconds" with its test, and "images_per_second"; empty if they are not kept."""
         return files.read_json(self.timing_path) if self.timing_path.exists() else {}
 
     def save_weights(self, modules: Modules) -> dict[str, str]:
-        """Store ``modules`` in float16 (see `weights.round_weights`); return their digests. Raises ``StorageError``."""
+        """Store ``modules`` in float16 (see `weights.round_weights`); return their digests. Raises `StorageError`."""
         files.write_tensors(self.weights_path, weights.half_state(modules), {"run": self.name})
         return weights.digests(modules)
 
     def load_weights(self, modules: Modules, record: Record) -> None:
         """Fill ``modules`` with the stored weights that belong to ``record``.
 
-        Raises:
-            NotTrained: the weights file is missing.
-            StorageError: it is damaged, of another run or of another network.
+        Raises `NotTrained` if they are not there, `StorageError` if they are damaged or those of another run.
         """
         try:
             tensors, _ = files.read_tensors(self.weights_path)
         except FileNotFoundError:
-            profile = self.replicate.profile.name
-            todo = f"delete {self.record_path} to train it again"
-            if profile in COMMITTED:  # of most arms the record alone is committed
-                todo = f"run {self.arm.notebook} under the profile {COMMITTED[profile]}, and use that profile"
-            raise NotTrained(f"{self.weights_path} is missing beside its record: {todo}.") from None
+            todo = "" if self.published else f" with {self.record_path} deleted"  # weights are published of few arms
+            raise NotTrained(f"{self.weights_path} is not there: run {self.made_by}{todo}.") from None
         if any(weights.stored_digest(tensors, name) != record.weights.get(name) for name in modules):
             both = f"{self.weights_path} does not belong to {self.record_path.name}"
             raise StorageError(f"{both}: delete both and run {self.arm.notebook} again.")
@@ -190,77 +184,39 @@ class Results:
         """The records of one seed alone."""
         return Results(self.study, {seed: self.by_seed[seed]})
 
-    def of_notebook(self, notebook: str) -> "Results":
-        """The records of what a notebook trains, of what it is compared with, and of what both need."""
-        own = {arm.name for arm in self.study.trained_in(notebook)}
-        pairs = ({contrast.first, contrast.second} for contrast in self.study.contrasts)
-        shown = own.union(*(pair for pair in pairs if pair & own))
-        return self.of(*shown, *(need for name in shown for need in self.study.arm(name).needs))
-
     def of(self, *arms: str) -> "Results":
-        """The records of some arms alone."""
-        return Results(self.study.select(arms), {
-            seed: {arm: record for arm, record in runs.items() if arm in arms} for seed, runs in self.by_seed.items()
-        })  # fmt: skip
+        """The records of some arms, and of those that they need."""
+        study = self.study.select(arms)
+        names = {arm.name for arm in study.arms}
+        by_seed = {seed: {name: runs[name] for name in runs if name in names} for seed, runs in self.by_seed.items()}
+        return Results(study, by_seed)
+
+    @property
+    def core(self) -> "Results":
+        """The records of the note's own arms."""
+        return self.of(*self.study.core)
 
 
-def load_all(profile: Profile, study: Study = STUDY, including: int | None = None) -> Results:
-    """Every record of a study under a profile, readers' variants aside; the seed ``including`` must be among them.
+def load_all(profile: Profile, including: int | None = None, study: Study = STUDY) -> Results:
+    """Every record of a profile, readers' variants aside; the seed ``including`` must be among them.
 
-    Raises:
-        NotTrained: there is no record, or none of that seed; the message says what to run.
-        StorageError: a record is damaged, or records do not belong together.
+    Raises `NotTrained` if there is none, or none of that seed, and `StorageError` as `Replicate.records` does, or if
+    seeds were trained with different settings.
     """
-    names = [path.name.removeprefix("seed") for path in folders.results(profile.name).glob("seed*")]
-    by_seed: dict[int, dict[str, Record]] = {}
+    names = [path.name.removeprefix("seed") for path in files.results(profile.name).glob("seed*")]
+    by_seed: dict[int, Mapping[str, Record]] = {}
+    first: dict[str, Record] = {}
     for seed in sorted(int(name) for name in names if name.isdecimal() and int(name) < 2**32):
-        replicate = Replicate(profile, seed, study)
-        if runs := replicate.records():
-            _check_replicate(replicate, runs)
+        if runs := Replicate(profile, seed, study).records():
             by_seed[seed] = runs
+        for name, record in runs.items():
+            one = first.setdefault(name, record).identity
+            if record.identity.recipe() != one.recipe():
+                raise StorageError(
+                    f"{name} of seed {seed} was made by other settings or code than that of seed {one.seed}: delete "
+                    f"the one that is out of date from {files.results(profile.name)}, and run again."
+                )
     if not by_seed or including not in (None, *by_seed):
         what = f"profile {profile.name}, seed {including or 0}"
         raise NotTrained(f"No notebook was run yet ({what}): run {study.notebooks[0]} first.")
-    _check_alike(profile, by_seed)
     return Results(study, by_seed)
-
-
-def _check_replicate(replicate: Replicate, runs: Mapping[str, Record]) -> None:
-    """Refuse runs of one seed that do not rest on each other, or were trained in different precision."""
-    first = next(iter(runs.values())).identity.precision
-    for name, record in runs.items():
-        path, made = replicate.run(name).record_path, record.identity
-        if (record.run, made.seed) != (name, replicate.seed):
-            raise StorageError(f"{path} is the record of {record.run}, seed {made.seed}: put it back or delete it.")
-        for need in replicate.study.arm(name).needs:
-            role = "teacher" if replicate.study.arm(need).stage == "teacher" else "model"
-            if role == "model" and replicate.study.arm(name).recipe.takes != "all":
-                continue  # its first weights are not those of one run
-            if need in runs and made.start.get(role) != runs[need].weights["model"]:
-                raise StorageError(
-                    f"{path} was trained from another {need} than that beside it: delete it and run again."
-                )
-        if made.precision != first:
-            raise StorageError(
-                f"{path} was trained in {made.precision}, other runs of its seed in {first}, so they do not compare: "
-                "delete those of one precision and run again."
-            )
-
-
-def _check_alike(profile: Profile, by_seed: Mapping[int, Mapping[str, Record]]) -> None:
-    """Refuse replicates of which a mean would mean nothing."""
-    first_seed: dict[str, int] = {}
-    for seed, runs in by_seed.items():
-        for name, record in runs.items():
-            first = first_seed.setdefault(name, seed)
-            if record.identity.recipe() != by_seed[first][name].identity.recipe():
-                one, two = (folders.results(profile.name) / f"seed{number}" for number in (seed, first))
-                raise StorageError(
-                    f"{name} was trained with other settings for seed {seed} than for seed {first}: delete {one} or "
-                    f"{two}, whichever is out of date."
-                )
-
-
-def load_variants(replicate: Replicate) -> list[Record]:
-    """The records of runs with a reader's changes, e.g. "distill-temperature8", by name."""
-    return [Record.load(path) for path in sorted(replicate.folder.glob("*-*.json"))]

@@ -5,25 +5,26 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from kdlib.errors import StorageError
 from kdlib.storage import files
-from kdlib.storage.files import StorageError
 
 Modules = Mapping[str, nn.Module]
 
 
 def flat_state(modules: Modules) -> dict[str, Tensor]:
-    """Weights and statistics of several modules under one set of names, ``"model.stages.0…"``."""
-    return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    """Weights and statistics of several modules under one set of names, ``"model.blocks.0…"``."""
+    return nn.ModuleDict(modules).state_dict()
 
 
 def load_state(modules: Modules, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Fill ``modules`` from ``tensors`` of the file ``path``. Raises ``StorageError`` when they do not fit."""
-    for name, module in modules.items():
-        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise StorageError(f"{path} holds the weights of another network: delete it and run again.") from error
+    """Fill ``modules`` from ``tensors`` of the file ``path``. Raises `StorageError` when they do not fit."""
+    own = {key: value for key, value in tensors.items() if key.partition(".")[0] in modules}
+    # Blocks were called stages when the published networks were trained.
+    own = {key.replace(".stages.", ".blocks."): value for key, value in own.items()}
+    try:
+        nn.ModuleDict(modules).load_state_dict(own)
+    except RuntimeError as error:
+        raise StorageError(f"{path} holds the weights of another network: delete it and run again.") from error
 
 
 def half_state(modules: Modules) -> dict[str, Tensor]:
@@ -42,11 +43,6 @@ def round_weights(modules: Modules) -> None:
 def digests(modules: Modules) -> dict[str, str]:
     """SHA-256 (hex) of each module's weights and statistics as they are stored."""
     return {name: files.digest(half_state({name: module})) for name, module in modules.items()}
-
-
-def parameters_digest(module: nn.Module) -> str:
-    """SHA-256 (hex) of a module's parameters as they are stored, its statistics aside."""
-    return files.digest({name: value.half() for name, value in module.named_parameters()})
 
 
 def stored_digest(tensors: Mapping[str, Tensor], name: str) -> str:

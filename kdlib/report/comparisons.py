@@ -1,0 +1,181 @@
+"""Pictures that compare arms: each takes `Results`, leaves out what was not run, and returns a matplotlib `Figure`."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from kdlib.report import note, plots, stats
+from kdlib.report.plots import ACCURACY, BAND, GREY, SPLITS, STYLES
+from kdlib.report.stats import Estimate
+from kdlib.storage.runs import Results
+from kdlib.study import GAP, STUDY, Arm
+
+# Whom S′ without a matrix is compared with, and the arms: what is without it, and its opposites.
+WITH = (
+    "S with its matrix:\nthe note's protocol",
+    "S′ with a learned matrix:\nthe same body",
+    "S′ with a random matrix:\na rotation alone",
+)
+MATRIX = {
+    "frozen": ("wide_none_frozen", ("exp1", "wide_learned_frozen", "wide_random_frozen")),
+    "fine-tuned": ("wide_none_tuned", ("exp2", "wide_learned_tuned", "wide_random_tuned")),
+}
+
+
+def accuracy_curves(results: Results) -> Figure:
+    """Test accuracy of all models: over the epochs, and where they end, beside the note's figures for CIFAR-10."""
+    estimates, title = {arm: stats.mean_accuracy(results, arm.name) for arm in results.models}, "Test accuracy"
+    models = sorted(estimates, key=lambda arm: estimates[arm].mean)
+    figure, (curves, ends) = new(results, title, 1, 2, max(5.0, 0.7 * len(models) + 1.5), width_ratios=[3, 2])
+    # The note's figures are of CIFAR-10: beside those of digits they would mislead.
+    notes = note.FIGURES["test accuracy"] if results.any_record.identity.data["name"] == "cifar10" else {}
+    for row, arm in enumerate(models):
+        _mean_and_range(curves, results, arm, "test", "accuracy")
+        _interval(ends, estimates[arm], row, arm.colour, estimates[arm].text(2, " %"))
+        if arm.name in notes:
+            ends.plot(float(notes[arm.name]), row, "D", fillstyle="none", color=arm.colour, markersize=8)
+    # The models part late: the first quarter of the epochs may begin below the frame.
+    later = [line.get_ydata()[len(line.get_ydata()) // 4 :].min() for line in curves.lines]
+    curves.set(title="over the epochs" + _spread(results), ylabel=f"test {ACCURACY}", ylim=(min(later) - 1, None))
+    curves.legend(reverse=True)
+    ends.plot([], [], "o", color=GREY, label=f"here, with 95 % interval\nover {_over(estimates.values())}")
+    if notes:
+        ends.plot([], [], "D", color=GREY, fillstyle="none", label="the note (validation\naccuracy, best epoch)")
+    ends.legend(loc="lower right")
+    ends.set(title="after the final epoch", xlabel=f"test {ACCURACY}", xmargin=0.25, ylim=(-1.9, len(models) - 0.4))
+    ends.set_yticks(range(len(models)), [arm.title for arm in models])
+    return figure
+
+
+def loss_curves(results: Results) -> Figure:
+    """Hard loss of all models and soft loss of the distilled ones, over the epochs: unlike the totals these compare."""
+    figure, axes = new(results, "Losses" + _spread(results), 2, 2, 7, sharey="row")
+    for row, loss in zip(axes, ("hard", "soft"), strict=True):
+        for panel, split in zip(row, SPLITS, strict=True):
+            for arm in results.models:
+                # Of a model that learns from the labels alone, the hard loss is the total.
+                alone = results.records(arm.name)[0].identity.objective["name"] == "Classify"
+                _mean_and_range(panel, results, arm, split, "total" if alone and loss == "hard" else loss)
+            panel.set_title(f"{SPLITS[split]}: {loss} loss")
+            plots.log_losses(panel)
+        if row[1].lines:
+            row[1].legend()
+    return figure
+
+
+def confusions(results: Results, seed: int) -> Figure:
+    """Confusion matrices of all models of one seed, on one colour scale."""
+    results = results.only(seed)
+    models = {arm: results.records(arm.name)[0] for arm in results.models}
+    rows = len(models) // 3 + 1
+    figure, axes = new(results, "What is misclassified as what (bold: correct)", rows, 3, 3.7 * rows, squeeze=False)
+    counts = map(stats.confusion, models.values())
+    shares = [100 * table.div(table.sum(axis=1), axis=0) for table in counts]  # of the true class
+    errors = [table - np.diag(np.diag(table)) for table in shares]
+    colours = ScalarMappable(Normalize(0, max((table.to_numpy().max() for table in errors), default=0) or 1), "Reds")
+    *panels, last = axes.flat
+    for panel, (arm, record), table, wrong in zip(panels, models.items(), shares, errors, strict=False):
+        # The colours show the errors alone: correct predictions would outshine them.
+        texts = table.map(lambda value: f"{value:.0f}" if round(value) else "")
+        sns.heatmap(wrong, ax=panel, cmap=colours.cmap, norm=colours.norm, annot=texts, fmt="", square=True,
+                    linewidths=0.5, cbar=False)  # fmt: skip
+        for text in panel.texts[:: len(table) + 1]:
+            text.set_weight("bold")
+        title = f"{arm.title}\n{stats.accuracy(record):.2f} % correct"
+        panel.set(xlabel="predicted class", ylabel="true class", title=title)
+        panel.tick_params("x", length=0, rotation=90, labelsize="small")
+        panel.tick_params("y", length=0, rotation=0, labelsize="small")
+        panel.grid(False)
+    for panel in axes[:, 1:].flat:  # the classes stand in the same order as on the left
+        panel.set(ylabel="", yticklabels=[])
+    for panel in [*panels[len(models) :], last]:
+        panel.set_axis_off()
+    figure.colorbar(colours, cax=last.inset_axes((0, 0, 0.06, 1)), label="share of the true class (%)")
+    return figure
+
+
+def matrix(results: Results) -> Figure:
+    """What leaving out the matrix changes, frozen and fine-tuned: S′ without one minus three students that had one."""
+    estimates, title = [], "S′ without the extra matrix, minus a student with one"
+    figure, axes = new(results, title, 1, len(MATRIX), 4, sharex=True, sharey=True)
+    for panel, (end, (without, others)) in zip(axes, MATRIX.items(), strict=True):
+        panel.axvspan(-GAP, GAP, color=BAND)
+        panel.axvline(0, color=GREY, linewidth=1)
+        panel.grid(False, axis="y")
+        panel.set_title(f"guided layers {end} in stage two", fontsize="medium")
+        for row, other in enumerate(others):
+            if results.seeds(without, other):
+                estimate = stats.difference(results, without, other)
+                text = f"{stats.signed(estimate.mean)} ({stats.signed(estimate.low)} to {stats.signed(estimate.high)})"
+                _interval(panel, estimate, row, results.study.arm(without).colour, text)
+                values = stats.by_seed(results, without, other)
+                panel.plot(values, [row + 0.2] * len(values), "o", color=GREY, markersize=4, alpha=0.6)
+                estimates.append(estimate)
+        panel.set_xlabel(f"difference in test accuracy (points)\nintervals over {_over(estimates)}; dots: single seeds")
+    axes[0].set_yticks(range(len(WITH)), WITH)
+    axes[0].set_ylim(len(WITH) - 0.5, -0.5)
+    return figure
+
+
+def scales(results: Results) -> Figure:
+    """Final test accuracy over the guided layers' learning rate: of the arms that differ from exp. 2 in that alone."""
+    title, exp2 = "From frozen to fine-tuned guided layers", STUDY.arm("exp2")
+    wanted = exp2.settings | {"needs": exp2.needs}
+    arms = [a for a in results.models if a.settings | {"needs": a.needs} == wanted | {"guided_rate": a.guided_rate}]
+    arms.sort(key=lambda arm: arm.guided_rate)
+    figure, axes = new(results, title)
+    estimates = [stats.mean_accuracy(results, arm.name) for arm in arms]
+    for place, (arm, estimate) in enumerate(zip(arms, estimates, strict=True)):
+        axes.errorbar(place, estimate.mean, yerr=estimate.half_width, fmt="o", capsize=4, color=arm.colour)
+        axes.annotate(f"{estimate.mean:.2f}", (place, estimate.mean), (9, 0), textcoords="offset points", va="center")
+    if results.seeds("distill"):
+        mean, arm = stats.mean_accuracy(results, "distill").mean, results.study.arm("distill")
+        axes.axhline(mean, color=arm.colour, linestyle="--", label=f"{arm.title}: {mean:.2f} %")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize="small")  # above, where no interval is
+    axes.set_xticks(range(len(arms)), [f"{arm.guided_rate:g}\n{arm.title}" for arm in arms])
+    axes.set(xlabel="scale of the guided layers' learning rate in stage two", xlim=(-0.4, max(len(arms), 1) - 0.4),
+             ylabel=f"test {ACCURACY}", title=f"after the final epoch; intervals over {_over(estimates)}")  # fmt: skip
+    return figure
+
+
+def new(results: Results, title: str, *layout: float, **options: Any) -> tuple[Figure, Any]:
+    """A figure of several arms, and its axes: `plots.new` with what the records are at the foot."""
+    record, missing = results.any_record, results.missing
+    seeds = [seed for seed, runs in results.by_seed.items() if runs]
+    details = [f"profile {record.profile}", f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
+    names = ", ".join(arm.title for arm in missing) if len(missing) < 4 else f"{len(missing)} arms"
+    details += [f"not run: {names}"] * bool(missing)
+    return plots.new(title, record.identity.data["name"], ", ".join(details), *layout, **options)
+
+
+def _over(estimates: Iterable[Estimate]) -> str:
+    """What the intervals are over: "3 seeds", or all that there is where they differ in that."""
+    return " / ".join(dict.fromkeys(f"{estimate.n:,} {estimate.source}" for estimate in estimates))
+
+
+def _spread(results: Results) -> str:
+    """What the bands of `_mean_and_range` are."""
+    return " (mean and range of the seeds)" if len(results.by_seed) > 1 else ""
+
+
+def _interval(axes: Axes, end: Estimate, row: float, colour: str, text: str) -> None:
+    """Draw a mean with its interval in a row, and a text above."""
+    axes.errorbar(end.mean, row, xerr=end.half_width, fmt="o", color=colour, capsize=4)
+    axes.annotate(text, (end.mean, row), (0, 6), textcoords="offset points", ha="center", va="bottom")
+
+
+def _mean_and_range(axes: Axes, results: Results, arm: Arm, split: Literal["train", "test"], name: str) -> None:
+    """Draw the mean over an arm's seeds of the curve ``name``, and their range as a band, if it has such a curve."""
+    plots.label_epochs(axes)
+    records = results.records(arm.name)
+    if curves := [values for record in records if (values := plots.curve(record, split, name))]:  # one a seed
+        epochs, low, high = records[0].epochs(split), np.min(curves, axis=0), np.max(curves, axis=0)
+        axes.plot(epochs, np.mean(curves, axis=0), STYLES[split], color=arm.colour, marker=".", label=arm.title)
+        if len(curves) > 1:
+            axes.fill_between(epochs, low, high, color=arm.colour, alpha=0.2, linewidth=0)

@@ -1,0 +1,162 @@
+"""Pictures of what the networks see: test images, their probabilities, and the maps of hidden layers.
+
+Which images are shown follows from a rule that the docstring names; none is chosen by eye.
+"""
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from kdlib.data import Data
+from kdlib.errors import SettingError
+from kdlib.models import GUIDED_BLOCK, ConvNet
+from kdlib.regressors import Regressor
+from kdlib.report import comparisons, plots, stats
+from kdlib.storage.runs import Results
+from kdlib.study import STUDY
+
+EXAMPLES = 6  # images whose probabilities are shown
+TELLING = 0.7  # a probability of the right class that leaves some for the others
+COUNT = 1000  # test images on which the R² of each channel is computed
+EXTREME = 3  # standard deviations at which the colours of hints end
+MAPPED = 3  # images whose hints are shown
+SHOWN = 10  # images in a row of those won or lost
+
+
+def dark_knowledge(data: Data, teacher: ConvNet, student: ConvNet, temperature: float) -> Figure:
+    """The probabilities of the teacher at T = 1 and at ``temperature``, and the student's, for some test images.
+
+    Of each class the one which the teacher classifies correctly with a probability closest to 70 %, of the first six
+    classes that have one.
+    """
+    logits = {"teacher": _logits(teacher, data), "student": _logits(student, data)}  # (M, classes)
+    right, labels = logits["teacher"].softmax(1), data.test_labels.cpu()
+    distance = (right.gather(1, labels[:, None])[:, 0] - TELLING).abs()
+    distance[right.argmax(1) != labels] = torch.inf
+    nearest = [int(torch.where(labels == number, distance, torch.inf).argmin()) for number in range(len(data.classes))]
+    chosen = [index for index in nearest if distance[index] < torch.inf][:EXAMPLES]
+    kinds = {
+        "teacher, T = 1": ("teacher", 1.0, STUDY.arm("teacher").colour),
+        f"teacher, T = {temperature:g}": ("teacher", temperature, plots.GREY),
+        "student, T = 1": ("student", 1.0, STUDY.arm("distill").colour),
+    }
+    columns = 3
+    rows = max(1, -(-len(chosen) // columns))
+    layout = (2 * rows, columns, 4.4 * rows + 0.6)  # rows of images, and below each a row of their probabilities
+    title = "Dark knowledge: the probabilities of the wrong classes"
+    figure, axes = plots.new(title, data.name, "", *layout, squeeze=False, height_ratios=[1, 2] * rows)
+    places = np.arange(len(data.classes))
+    above, below = axes[::2], axes[1::2]
+    for image, panel, index in zip(above.flat, below.flat, chosen, strict=False):
+        _draw_image(image, data, index)
+        image.set_title(f"true class: {data.classes[labels[index]]}")
+        for number, (label, (network, divisor, colour)) in enumerate(kinds.items()):
+            values = 100 * (logits[network][index] / divisor).softmax(0).numpy()
+            panel.barh(places + (number - 1) * 0.27, values, 0.25, color=colour, label=label)
+        panel.set(xlim=(0, 100), xlabel="probability (%)", ylim=(len(places) - 0.5, -0.5))
+        panel.set_yticks(places, data.classes)
+        panel.grid(False, axis="y")
+    for panel in [*above.flat[len(chosen) :], *below.flat[len(chosen) :]]:
+        panel.set_axis_off()
+    if chosen:
+        below[0, 0].legend(loc="center right")
+    return figure
+
+
+def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regressor) -> Figure:
+    """The hint, what the regressor predicts from the guided layer, and their difference, in three channels.
+
+    They are those with the highest, the median and the lowest R² on the first 1,000 test images; the images are the
+    first of each of the first three classes.
+    """
+    batches = data.test_images[:COUNT].split(250)
+    parts = [_hints(data.normalise(images), teacher, student, regressor) for images in batches]
+    target, predicted = (torch.cat(part) for part in zip(*parts, strict=True))  # (N, C, H, W)
+    explained = 1 - (predicted - target).square().mean((0, 2, 3)) / target.square().mean((0, 2, 3))  # (C,)
+    order = explained.argsort(descending=True)
+    channels = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    images = [_first_of_class(data, number) for number in range(MAPPED)]
+    target, predicted = _hints(data.normalise(data.test_images[images]), teacher, student, regressor)  # (B, C, H, W)
+    kinds = {"hint": target, "prediction": predicted, "difference": predicted - target}
+    title = "Stage one: the hint, and what the student predicts of it"
+    layout = (MAPPED, 1 + len(channels) * len(kinds), 0.75 * MAPPED + 1.7)
+    figure, axes = plots.new(title, data.name, f"R² on {min(COUNT, len(data.test_images)):,} test images", *layout)
+    for row, index in zip(axes, images, strict=True):
+        _draw_image(row[0], data, index)
+        row[0].set_ylabel(data.classes[data.test_labels[index]])
+    for group, (name, channel) in enumerate(channels.items()):
+        for place, (kind, maps) in enumerate(kinds.items()):
+            column = axes[:, 1 + group * len(kinds) + place]
+            for panel, values in zip(column, maps[:, channel], strict=True):
+                colours = _map(panel, values)
+            above = f"{name}: channel {channel + 1}\nR² = {explained[channel]:.2f}\n" if place == 1 else ""
+            column[0].set_title(above + kind, fontsize="medium")
+    figure.colorbar(colours, ax=axes, label="standard deviations of the channel", fraction=0.02)
+    return figure
+
+
+def won_and_lost(data: Data, results: Results, seed: int, first: str, second: str) -> Figure:
+    """The first test images that arm ``first`` classifies correctly and ``second`` does not, and the reverse.
+
+    Raises ``SettingError`` if the records are not of the test images of ``data``.
+    """
+    results, title = results.only(seed), "Test images won and lost"
+    arms = [results.study.arm(name) for name in (first, second)]
+    pairs = results.together(first, second)
+    if not pairs:
+        return comparisons.new(results, f"{title}: one of the two was not trained", height=1)[0]
+    (one, other), labels = pairs[0], data.test_labels.tolist()
+    if labels != one.labels or labels != other.labels:
+        raise SettingError(f"The records are not of the test images of {data.name}: load the data of their profile.")
+    figure, axes = comparisons.new(results, title, 2, SHOWN, 3.8)
+    rows = (*arms, other), (*reversed(arms), one)  # who is right, who is wrong, and the record of the latter
+    for row, only, (winner, loser, wrong) in zip(axes, stats.discordant(one, other), rows, strict=True):
+        heading = f"right by {winner.title}, wrong by {loser.title}: {only.sum():,} images"
+        # Not part of the layout, which would make the first column as wide as the heading.
+        row[0].text(0, 1.1, heading, transform=row[0].transAxes, fontsize="large").set_in_layout(False)
+        indices = np.flatnonzero(only)[:SHOWN].tolist()
+        for panel, index in zip(row, indices, strict=False):
+            _draw_image(panel, data, index)
+            text = f"{data.classes[labels[index]]}\nnot {data.classes[wrong.predictions[index]]}"
+            panel.set_xlabel(text, fontsize="small")
+        for panel in row[len(indices) :]:
+            panel.set_axis_off()
+    return figure
+
+
+def _logits(model: ConvNet, data: Data) -> Tensor:
+    """Of all test images: (M, classes), on the CPU."""
+    with torch.inference_mode():
+        return torch.cat([model.eval()(images).cpu() for images, _ in data.test_batches()])
+
+
+def _hints(images: Tensor, teacher: ConvNet, student: ConvNet, regressor: Regressor) -> tuple[Tensor, Tensor]:
+    """The regressor's target and its prediction for normalised images, on the CPU: (B, C, H, W) each."""
+    with torch.inference_mode():
+        target = regressor.target(teacher.eval().features(images, through=GUIDED_BLOCK))
+        predicted = regressor.eval()(student.eval().features(images, through=GUIDED_BLOCK))
+    return target.cpu(), predicted.cpu()
+
+
+def _first_of_class(data: Data, number: int) -> int:
+    """The index of the first test image of a class."""
+    return int((data.test_labels == number).nonzero()[0])
+
+
+def _draw_image(axes: Axes, data: Data, index: int) -> None:
+    axes.imshow(data.test_images[index].cpu().numpy(), interpolation="nearest")
+    _bare(axes)
+
+
+def _map(axes: Axes, values: Tensor) -> AxesImage:
+    colours = axes.imshow(values.numpy(), cmap="PuOr", vmin=-EXTREME, vmax=EXTREME, interpolation="nearest")
+    _bare(axes)
+    return colours
+
+
+def _bare(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    axes.grid(False)

@@ -1,0 +1,48 @@
+"""What the laboratory note and the FitNets paper report, as data to compare with."""
+
+from typing import Literal, NamedTuple
+
+
+class Claim(NamedTuple):
+    """A conclusion of the note: the arm ``first`` has more (">") of a measure than ``second``, less, or as much."""
+
+    measure: str  # a key of `stats.CLAIMED`
+    first: str
+    sign: Literal["<", "≈", ">"]
+    second: str
+
+
+_STUDENTS = ("baseline", "distill", "exp1", "exp2")
+
+# {column of the summary table: {arm: the note's figure with its own digits}}; accuracies in percent.
+FIGURES = {
+    "parameters": {"teacher": "1.35 M"} | dict.fromkeys(_STUDENTS, "306 k"),
+    "training accuracy": {
+        "teacher": "92.7", "baseline": "88.42", "distill": "87.38", "exp1": "81.24", "exp2": "88.4",
+    },
+    # The note calls it validation accuracy, and reports the best over its epochs.
+    "test accuracy": {"teacher": "87.09", "baseline": "83.99", "distill": "84.05", "exp1": "80.64", "exp2": "86.36"},
+    "loss": {"teacher": "0.222", "baseline": "0.339", "distill": "0.85", "exp1": "1.38", "exp2": "0.73"},
+    "soft loss": {"distill": "1.05", "exp1": "0.97", "exp2": "0.40"},
+    "hard loss": {"distill": "1.96", "exp1": "2.66", "exp2": "1.49"},
+    "hint loss": {"exp1": "0.23", "exp2": "0.23"},
+}  # fmt: skip
+
+CLAIMS = (
+    Claim("test accuracy (%)", "teacher", ">", "baseline"),
+    Claim("training accuracy (%)", "teacher", ">", "baseline"),
+    Claim("training loss", "teacher", "<", "baseline"),
+    Claim("convergence epoch", "teacher", ">", "baseline"),
+    Claim("test accuracy (%)", "exp2", ">", "exp1"),
+    Claim("training accuracy (%)", "exp2", ">", "exp1"),
+    Claim("training loss", "exp2", "<", "exp1"),
+    Claim("soft loss", "exp2", "<", "exp1"),
+    Claim("hard loss", "exp2", "<", "exp1"),
+    Claim("step-to-step swing of the loss", "exp2", "<", "exp1"),
+    Claim("convergence epoch", "exp2", ">", "exp1"),
+    Claim("test accuracy (%)", "distill", ">", "baseline"),
+    Claim("test accuracy (%)", "exp2", ">", "distill"),
+    Claim("test accuracy (%)", "exp2", ">", "baseline"),
+    Claim("training accuracy (%)", "exp2", "≈", "baseline"),
+    Claim("training − test accuracy", "exp2", "<", "baseline"),
+)

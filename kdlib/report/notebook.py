@@ -1,0 +1,79 @@
+"""What a notebook does around its experiment: its beginning, how it shows errors, what its run found."""
+
+import ast
+import traceback
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import torch
+from IPython import get_ipython
+from IPython.display import Markdown, display
+
+from kdlib import hardware
+from kdlib.errors import KdlibError, SettingError, nearest
+from kdlib.report import tables
+from kdlib.storage import files
+from kdlib.storage.records import Record
+from kdlib.storage.runs import Replicate, Results
+from kdlib.study import PUBLISHED, STUDY, Profile
+
+DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
+
+
+def begin(profile: str | None, seed: int, **changes: float | None) -> Replicate:
+    """Say what kind of run the notebook shows; return the replicate of its parameters (``changes``: `Profile.change`).
+
+    From here on pictures are shown inline, whatever ``MPLBACKEND`` or a matplotlibrc say, and errors of kdlib as the
+    sentence that they are. Raises `SettingError` if a parameter is out of range, or none of the notebook's.
+    """
+    shell = get_ipython()
+    shell.set_custom_exc((Exception, KeyboardInterrupt), _show_error)
+    torch.set_num_threads(min(torch.get_num_threads(), hardware.cores()))
+    matplotlib.rcdefaults()
+    shell.run_line_magic("matplotlib", "inline")
+    known = _assigned(shell.user_ns["In"], "# Change a line")
+    for name in _assigned(shell.user_ns["In"], "# Parameters"):  # the cell that papermill adds
+        if name not in known:
+            raise SettingError(f"{name} is no parameter of this notebook{nearest(name, known)}")
+    replicate = Replicate(STUDY.profile(profile, **changes), seed)
+    display(_banner(replicate.profile))
+    return replicate
+
+
+def _assigned(cells: list[str], opening: str) -> list[str]:
+    """The names to which the cells with this opening assign a value."""
+    lines = [line for cell in cells if cell.startswith(opening) for line in ast.parse(cell).body]
+    return [target.id for line in lines if isinstance(line, ast.Assign) for target in line.targets]
+
+
+def _banner(profile: Profile) -> Markdown:
+    """What kind of run a notebook shows, so that nobody takes its numbers for others."""
+    whose = "the published run" if profile.name == PUBLISHED else f"your run, profile `{profile.name}`"
+    epochs = f"{profile.teacher.epochs} epochs for the teacher, {profile.student.epochs} for each student"
+    text = f"Shown is **{whose}**: {epochs}, {profile.hint.epochs} more for stage one."
+    changes = ", ".join(f"{name} {value:g}" for name, value in profile.changes)
+    more = f" **Changed: {changes}**; stored under a name of its own." if changes else ""
+    return Markdown(f"> {f'⚠️ **{DIGITS}** ' if profile.dataset == 'digits' else ''}{text}{more}")
+
+
+def _show_error(shell: Any, kind: type, error: BaseException, trace: Any, tb_offset: int | None = None) -> None:
+    """Show an error that the user can put right as its sentence, any other in full; keep the traceback of both."""
+    if kind is KeyboardInterrupt:
+        shell._showtraceback(kind, error, ["Interrupted. Run the cell again: a training goes on from its last epoch."])
+        return
+    log = files.root() / "build" / "errors.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        traceback.print_exception(kind, error, trace, file=file)
+    if isinstance(error, KdlibError):
+        shell._showtraceback(kind, error, [f"{error}\n\nThe full traceback: {log}"])
+    else:
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+
+def found(replicate: Replicate, record: Record) -> pd.DataFrame:
+    """What this replicate found of the arm of ``record``, a variant perhaps: its contrasts with arms of the note."""
+    arm = replicate.study.arm(record.run).name
+    runs = {name: made for name, made in replicate.records().items() if name in replicate.study.core} | {arm: record}
+    return tables.contrasts(Results(replicate.study, {replicate.seed: runs}), among=(arm,))

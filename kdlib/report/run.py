@@ -1,0 +1,150 @@
+"""Running the notebooks: one of them through papermill, or all of them as the graph of the Snakefile.
+
+python -m kdlib.report.run report [NAME=VALUE …]               PROFILE, SEEDS, CORES, EXTRA; then the summary
+python -m kdlib.report.run notebook FILE OUTPUT [name=value …]  one notebook, with these parameters
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from kdlib.errors import DataUnavailable, KdlibError, SettingError, as_sentences, nearest
+
+# The rest of kdlib is imported where it is needed: a job executes a notebook, whose own process imports it again.
+OPTIONS = {"PROFILE": "", "SEEDS": "1", "CORES": "", "EXTRA": "0"}  # of `make report`, with their defaults
+SET_UP = ("PYTHON", "UV", "TORCH_BACKEND")  # of the Makefile alone
+UNFINISHED = ".unfinished.ipynb"  # a notebook gets its name when it has ended well
+
+
+class Failed(KdlibError):
+    """A notebook or the graph failed. The message says why and where to look."""
+
+
+def report(options: Mapping[str, str]) -> str:
+    """Run the notebooks of a profile, with EXTRA=1 those beyond the note too, and return the closing summary.
+
+    Raises `SettingError` for an option that cannot be, `DataUnavailable`, or `Failed`: a notebook failed, or the user
+    interrupted; the same command goes on from there.
+    """
+    from kdlib.hardware import cores
+    from kdlib.storage import files
+
+    for name in options:
+        if name not in {*OPTIONS, *SET_UP}:
+            raise SettingError(f"make report has no option {name}{nearest(name, OPTIONS)}")
+    given = OPTIONS | {"CORES": str(cores())} | options
+    for name, least in (("SEEDS", 1), ("CORES", 1), ("EXTRA", 0)):
+        if not given[name].isdecimal() or int(given[name]) < least:
+            raise SettingError(f"{name} must be a whole number of at least {least}, not {given[name]!r}.")
+    profile = data(given["PROFILE"] or os.environ.get("KDLIB_PROFILE"))
+    folder = files.build(profile)
+    log = folder / "snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for old in folder.rglob(f"*{UNFINISHED}"):
+        old.unlink()
+    command = [sys.executable, "-m", "snakemake", "--cores", given["CORES"], "--rerun-incomplete", "--nolock"]
+    command += [
+        "--snakefile",
+        str(files.CHECKOUT / "Snakefile"),
+        "--config",
+        f"profile={profile}",
+        f"seeds={given['SEEDS']}",
+        f"extra={given['EXTRA']}",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+    if not os.access(Path.home(), os.W_OK):  # where a container has given its user none
+        environment.setdefault("XDG_CACHE_HOME", str(folder / "cache"))
+    try:
+        with log.open("w") as file:  # the graph's own messages: for those who look for them
+            code = subprocess.run(command, stderr=file, cwd=files.root(), env=environment).returncode
+    except KeyboardInterrupt:
+        raise Failed("Interrupted: the same command goes on from here.") from None
+    if failed := [_reason(path) for path in sorted(folder.rglob(f"*{UNFINISHED}"))]:
+        raise Failed("\n\n".join(failed))
+    if code:
+        raise Failed(f"The report is not complete: the same command goes on from here. The graph's log: {log}")
+    return summary(profile)
+
+
+def data(name: str | None) -> str:
+    """The profile to run, its data at hand: ``name``, else "quick", else "smoke" if CIFAR-10 is out of reach."""
+    from kdlib.report.notebook import DIGITS, PUBLISHED, STUDY, Replicate
+
+    profile = STUDY.profile(name or "quick")
+    if profile.name == PUBLISHED:
+        raise SettingError("The published records are read without a command: choose the profile full to train them.")
+    try:
+        Replicate(profile).data("cpu")
+    except DataUnavailable as error:
+        if name or os.environ.get("KDLIB_DATA"):
+            raise
+        print(f"{error}\n\n{'=' * 100}\n{DIGITS}\n{'=' * 100}\n", file=sys.stderr)
+        return "smoke"
+    return profile.name
+
+
+def notebook(source: Path, output: Path, parameters: Mapping[str, str | int]) -> None:
+    """Execute a notebook; what it prints goes to the terminal, its executed copy to ``output``. Raises `Failed`."""
+    print(f"--- {source.stem}" + (f", seed {parameters['seed']}" if "seed" in parameters else ""), flush=True)
+    unfinished = output.with_suffix(UNFINISHED)
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            nbformat.read(source, as_version=4), unfinished, parameters, kernel_name="python3", progress_bar=False,
+            stdout_file=sys.stdout, start_timeout=300,
+        )  # fmt: skip
+    except (PapermillExecutionError, DeadKernelError):
+        raise Failed(_reason(unfinished)) from None
+    except RuntimeError as error:  # the kernel did not start in time
+        raise Failed(f"{source.stem}: {error}. Give the same command again when the disk is less busy.") from None
+    unfinished.replace(output)
+
+
+def _reason(unfinished: Path) -> str:
+    """Why a notebook did not end well, from its unfinished copy."""
+    cells = nbformat.read(unfinished, as_version=4).cells
+    errors = [out.evalue for cell in cells for out in cell.get("outputs", []) if out.output_type == "error"]
+    sentence = errors[-1] if errors else "The notebook's process was killed, perhaps for want of memory."
+    return f"{sentence}\n{unfinished.name.removesuffix(UNFINISHED)} failed. Its copy: {unfinished}"
+
+
+def summary(profile_name: str) -> str:
+    """What a run found: accuracies, contrasts, and one's own accuracies beside those that are expected."""
+    from kdlib.report.notebook import DIGITS, STUDY, files, tables
+    from kdlib.storage import runs
+
+    profile = STUDY.profile(profile_name)
+    everything, folder = runs.load_all(profile), files.build(profile.name)
+    parts = [DIGITS] if profile.dataset == "digits" else []
+    models = tables.summary(everything.core)[["parameters", "training accuracy", "test accuracy", tables.NOTED]]
+    parts.append(f"Profile {profile.name}, {len(everything.by_seed)} seed(s)\n{models.to_string()}")
+    parts.append(f"What this run found\n{tables.contrasts(everything).to_string()}")
+    expected = files.CHECKOUT / "results" / f"{profile.name}.csv"
+    if expected.exists():
+        parts.append(f"Yours beside an earlier {profile.name} run\n{tables.expected(everything, expected).to_string()}")
+    return "\n\n".join([*parts, f"Book     {folder}/html/index.html\nRecords  {folder}/results"])
+
+
+def main(*words: str) -> None:
+    """See the module's documentation."""
+    pairs = dict(word.split("=", 1) for word in words if "=" in word)
+    match [word for word in words if "=" not in word]:
+        case ["report"]:
+            print(report(pairs))
+        case ["notebook", source, output]:
+            parameters = {key: int(value) if value.isdecimal() else value for key, value in pairs.items()}
+            notebook(Path(source), Path(output), parameters)
+        case _:
+            raise SettingError(__doc__)
+
+
+if __name__ == "__main__":
+    with as_sentences():
+        main(*sys.argv[1:])

@@ -1,0 +1,105 @@
+"""Files: written whole or not at all, checked when they are read, and never able to run code."""
+
+import errno
+import pickle
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from kdlib.errors import BusyError, StorageError
+from kdlib.storage import files
+
+CONTENT = {"title": "学生", "curves": {"loss": [1.5, 0.25], "accuracy": [10.0, 90.0]}, "empty": {}}
+IMAGE = torch.arange(24.0).view(1, 2, 3, 4).to(memory_format=torch.channels_last)
+TENSORS = {"image": IMAGE, "half": torch.tensor([0.1]).half(), "count": torch.tensor(7), "empty": torch.empty(0, 3)}
+KINDS = {  # of file: what writes it, what reads it
+    "json": (lambda path: files.write_json(path, CONTENT), files.read_json),
+    "tensors": (lambda path: files.write_tensors(path, TENSORS, {"run": "teacher"}), files.read_tensors),
+}
+
+
+def test_json_has_a_list_on_a_line_and_keys_in_order(tmp_path):
+    files.write_json(path := tmp_path / "content.json", CONTENT)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[1:5] == [' "curves": {', '  "accuracy": [10.0, 90.0],', '  "loss": [1.5, 0.25]', " },"]
+    assert lines[5] == ' "empty": {},' and lines[7] == ' "title": "学生"' and files.read_json(path) == CONTENT
+
+
+def test_tensors_and_metadata_round_trip_and_give_the_same_file_each_time(tmp_path):
+    files.write_tensors(tmp_path / "tensors", TENSORS, {"run": "teacher", "epoch": "3"})
+    read, metadata = files.read_tensors(tmp_path / "tensors")
+    assert metadata == {"run": "teacher", "epoch": "3"} and read.keys() == TENSORS.keys()
+    assert all(read[name].dtype == one.dtype and torch.equal(read[name], one) for name, one in TENSORS.items())
+    files.write_tensors(tmp_path / "again", read, {"epoch": "3", "run": "teacher"})
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "tensors").read_bytes()
+
+
+def test_digest_follows_name_type_shape_bytes_and_metadata_but_not_the_memory_layout():
+    tensor = torch.arange(6, dtype=torch.int32)
+    others = [{"b": tensor}, {"a": tensor.float()}, {"a": tensor.view(2, 3)}, {"a": tensor.flip(0)}]
+    digests = {*map(files.digest, [{"a": tensor}, *others]), files.digest({"a": tensor}, {"epoch": "1"})}
+    assert len(digests) == 6
+    assert files.digest({"a": IMAGE.contiguous()}) == files.digest({"a": IMAGE})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_damaged_anywhere_is_refused_in_one_sentence(tmp_path, kind):
+    (write, read), path = KINDS[kind], tmp_path / "file"
+    write(path)
+    whole = path.read_bytes()
+    places = range(0, len(whole), len(whole) // 60)
+    flipped = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in places]
+    for content in (*flipped, *(whole[:place] for place in places), b"{}", b"[]", b"null", b"\xff\xfe", b"PK\3\4"):
+        path.write_bytes(content)
+        with pytest.raises(StorageError, match=r"^.*file is damaged.*: delete it and run .*again\.$"):
+            read(path)
+
+
+def test_a_missing_file_is_no_damage(tmp_path):
+    for _, read in KINDS.values():
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "none")
+
+
+def test_no_file_makes_its_reader_run_code(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "exploded",)
+
+    content = pickle.dumps(Bomb())
+    (tmp_path / "pickled").write_bytes(content)
+    for _, read in KINDS.values():
+        with pytest.raises(StorageError, match="is damaged"):
+            read(tmp_path / "pickled")
+    assert not (tmp_path / "exploded").exists()
+    pickle.loads(content)
+    assert (tmp_path / "exploded").exists(), "the bomb would have gone off"
+
+
+def test_a_file_is_flushed_before_it_takes_its_name_so_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(files.os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    for write, _ in KINDS.values():
+        with pytest.raises(StorageError, match=r"^Cannot write .*file \(No space left on device\): free some space"):
+            write(tmp_path / "file")
+        assert (tmp_path / "file").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("a file where a folder should be")
+    lock = files.locked(tmp_path / "file" / "lock", busy="")
+    with pytest.raises(StorageError, match=r"^Cannot write .*file/new .*make the folder writable"):
+        files.write_json(tmp_path / "file" / "new", CONTENT)
+    with pytest.raises(StorageError, match=r"^Cannot lock .*file/lock .*KDLIB_CACHE\.$"), lock:
+        pass
+
+
+def test_lock_is_held_once_and_free_again_after_an_error(tmp_path):
+    path = tmp_path / "folder" / "run.lock"
+    with files.locked(path, ""), pytest.raises(BusyError, match=r"^come back$"), files.locked(path, "come back"):
+        pass
+    for _ in range(2):
+        with pytest.raises(KeyError), files.locked(path, "busy"):
+            raise KeyError

@@ -1,0 +1,84 @@
+"""Pictures of images: which are shown, and that what is drawn is what the networks compute."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from factories import record
+
+from kdlib import models
+from kdlib.errors import SettingError
+from kdlib.models import GUIDED_BLOCK
+from kdlib.regressors import Regressor
+from kdlib.report import images
+from kdlib.storage.runs import Results
+from kdlib.study import STUDY
+
+
+@pytest.fixture
+def hint(small_data):
+    teacher, student = models.teacher(0).eval(), models.student(0).eval()
+    return teacher, student, Regressor(student, teacher, small_data.sample(64))
+
+
+def shown(axes):
+    return np.asarray(axes.images[0].get_array())
+
+
+def relabelled(data, labels):
+    changed = copy.copy(data)
+    changed.test_labels = labels
+    return changed
+
+
+def test_dark_knowledge_shows_the_probabilities_of_the_image_closest_to_70_percent(small_data, hint):
+    networks = hint[:2]
+    with torch.no_grad():
+        logits, of_student = (model(small_data.normalise(small_data.test_images)) for model in networks)
+    labels = logits.argmax(1)  # the teacher is right on all
+    data = relabelled(small_data, labels)
+    axes = images.dark_knowledge(data, *networks, temperature=4.0).axes
+    number, highest = int(labels.min()), logits.softmax(1).amax(1)
+    index = min((labels == number).nonzero()[:, 0].tolist(), key=lambda index: abs(highest[index] - 0.7))
+    assert np.array_equal(shown(axes[0]), data.test_images[index]) and data.classes[number] in axes[0].get_title()
+    for bars, values in zip(axes[3].containers, (logits, logits / 4, of_student), strict=True):
+        expected = 100 * values[index].softmax(0)
+        assert [bar.get_width() for bar in bars] == pytest.approx(expected.tolist(), rel=1e-3)
+
+
+def test_hint_maps_show_hint_prediction_and_difference_of_the_best_median_and_worst_channel(small_data, hint):
+    teacher, student, regressor = hint
+    with torch.no_grad():
+        tested = small_data.normalise(small_data.test_images)
+        layers = [model.features(tested, GUIDED_BLOCK) for model in (teacher, student)]
+        target, predicted = regressor.target(layers[0]), regressor(layers[1])  # (M, C, H, W)
+    explained = 1 - (predicted - target).square().mean((0, 2, 3)) / target.square().mean((0, 2, 3))
+    order = explained.argsort(descending=True).tolist()
+    grid = np.array(images.hint_maps(small_data, *hint).axes[:30]).reshape(3, 10)
+    for number, row in enumerate(grid):
+        image = small_data.test_images[small_data.test_labels == number][:1]
+        assert np.array_equal(shown(row[0]), image[0]) and row[0].get_ylabel() == small_data.classes[number]
+        with torch.no_grad():
+            layers = [model.features(small_data.normalise(image), GUIDED_BLOCK) for model in (teacher, student)]
+            target, predicted = regressor.target(layers[0])[0], regressor(layers[1])[0]  # (C, H, W)
+        for group, channel in enumerate((order[0], order[64], order[-1])):
+            for axes, expected in zip(row[1 + 3 * group :], (target, predicted, predicted - target), strict=False):
+                assert np.allclose(shown(axes), expected[channel], atol=1e-3)
+    assert grid[0, 2].get_title().startswith(f"best: channel {order[0] + 1}\nR² = {explained.max():.2f}")
+
+
+def test_images_are_won_where_only_the_first_is_right_and_lost_where_only_the_second_is(small_data):
+    data = relabelled(small_data, torch.zeros(100, dtype=torch.int64))
+    said = {"baseline": [0, 1, 2, 1, 1] + [0] * 95, "exp2": [1, 1, 2, 0, 0] + [0] * 95}
+    runs = {name: record(name, profile="smoke", labels=[0] * 100, predictions=said[name]) for name in said}
+    results = Results(STUDY, {0: runs})
+    axes = images.won_and_lost(data, results, 0, "exp2", "baseline").axes
+    for row, indices, winner, loser in ((0, [3, 4], "exp2", "baseline"), (1, [0], "baseline", "exp2")):
+        panels = [panel for panel in axes[10 * row :][:10] if panel.axison]
+        assert np.array_equal([shown(panel) for panel in panels], data.test_images[indices])
+        assert {panel.get_xlabel() for panel in panels} == {"0\nnot 1"}
+        names = f"right by {STUDY.arm(winner).title}, wrong by {STUDY.arm(loser).title}"
+        assert axes[10 * row].texts[0].get_text() == f"{names}: {len(indices)} images"
+    with pytest.raises(SettingError, match="not of the test images of digits"):
+        images.won_and_lost(small_data, results, 0, "exp2", "baseline")
