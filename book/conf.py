@@ -1,4 +1,4 @@
-"""How the book looks; `kdlib.report.book` writes its pages and builds it."""
+"""How the book looks; build.py gathers its pages and builds it."""
 
 project = "FitNets in two stages"
 html_title = project
@@ -13,7 +13,6 @@ exclude_patterns = [".doctrees"]
 
 nb_execution_mode = "off"  # notebooks are shown as they were executed
 nb_merge_streams = True
-nb_ipywidgets_js = {}  # progress bars are shown as text, without scripts from the network
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
