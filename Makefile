@@ -81,7 +81,7 @@ environment:
 	[ "$$(cat $(READY) 2>/dev/null)" = "$$(printf '%s\n' "$$made" "$$torch")" ] \
 	  && { [ "$(origin PYTHON)" = file ] || [ "$$(version $(PYTHON))" = "$$(version $(BIN)/python)" ]; } && exit; \
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
-	  || { echo "Python 3.11 to 3.14 is needed: call make with PYTHON=python3.12, for example"; exit 1; }; \
+	  || { echo "$(PYTHON) is not a Python 3.11 to 3.14: name one, as in make PYTHON=/usr/bin/python3"; exit 1; }; \
 	$(PYTHON) -m venv --clear $(VENV) || exit; \
 	$(INSTALL) $${torch:+--torch-backend=$$torch} --requirements requirements.txt \
 	  && printf '%s\n' "$$made" "$$torch" > $(READY)
