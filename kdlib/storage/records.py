@@ -29,7 +29,7 @@ class Identity(_Model):
 
     arm: dict[str, Any]  # `study.Arm.settings`
     widths: list[list[int]]  # of the trained network's convolutions, a list a block
-    objective: dict[str, Any]  # name and settings at the start of training, the regressor's kind and block among them
+    objective: dict[str, Any]  # `objectives.Objective.settings` at the start of training
     schedule: dict[str, Any]  # the fields of `study.Schedule`
     data: dict[str, Any]  # name, fingerprint, number of training images, and augmentation
     seed: int  # of the replicate
