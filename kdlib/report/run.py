@@ -50,14 +50,8 @@ def report(options: Mapping[str, str]) -> str:
     for old in folder.rglob(f"*{UNFINISHED}"):
         old.unlink()
     command = [sys.executable, "-m", "snakemake", "--cores", given["CORES"], "--rerun-incomplete", "--nolock"]
-    command += [
-        "--snakefile",
-        str(files.CHECKOUT / "Snakefile"),
-        "--config",
-        f"profile={profile}",
-        f"seeds={given['SEEDS']}",
-        f"extra={given['EXTRA']}",
-    ]
+    command += ["--snakefile", str(files.CHECKOUT / "Snakefile"), "--config", f"profile={profile}"]
+    command += [f"seeds={given['SEEDS']}", f"extra={given['EXTRA']}"]
     environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
     if not os.access(Path.home(), os.W_OK):  # where a container has given its user none
         environment.setdefault("XDG_CACHE_HOME", str(folder / "cache"))
@@ -75,7 +69,9 @@ def report(options: Mapping[str, str]) -> str:
 
 def data(name: str | None) -> str:
     """The profile to run, its data at hand: ``name``, else "quick", else "smoke" if CIFAR-10 is out of reach."""
-    from kdlib.report.notebook import DIGITS, PUBLISHED, STUDY, Replicate
+    from kdlib.report.notebook import DIGITS
+    from kdlib.storage.runs import Replicate
+    from kdlib.study import PUBLISHED, STUDY
 
     profile = STUDY.profile(name or "quick")
     if profile.name == PUBLISHED:
@@ -117,8 +113,10 @@ def _reason(unfinished: Path) -> str:
 
 def summary(profile_name: str) -> str:
     """What a run found: accuracies, contrasts, and one's own accuracies beside those that are expected."""
-    from kdlib.report.notebook import DIGITS, STUDY, files, tables
-    from kdlib.storage import runs
+    from kdlib.report import tables
+    from kdlib.report.notebook import DIGITS
+    from kdlib.storage import files, runs
+    from kdlib.study import STUDY
 
     profile = STUDY.profile(profile_name)
     everything, folder = runs.load_all(profile), files.build(profile.name)
