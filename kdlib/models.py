@@ -1,10 +1,11 @@
 """The networks: a wide teacher, and a thin and deeper student.
 
-Each is a `ConvNet` of BN-ReLU-conv units in four blocks at 32, 16, 8 and 4 pixels. A block ends with the raw output of
-a convolution: signed, unlike the output of a ReLU, and so a target that a linear regressor can reach.
+Each is a `ConvNet` of BN-SiLU-conv units in four blocks at 32, 16, 8 and 4 pixels. A block ends with the raw output of
+a convolution: signed, unlike the output of an activation, and so a target that a linear regressor can reach.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,19 @@ from kdlib.streams import torch_seed
 
 Widths = tuple[tuple[int, ...], ...]  # output channels of the convolutions, a tuple a block
 
-TEACHER_WIDTHS: Widths = ((32,), (64, 64), (128, 128, 128), (256, 272))
-STUDENT_WIDTHS: Widths = ((16,), (48, 48, 48), (64, 64, 64, 64), (64, 64, 80))
-WIDE_WIDTHS: Widths = ((16,), (48, 48, 48), (48, 48, 48, 128), (56, 64, 72))  # S′: guided layer as wide as the hint
+
+@dataclass(frozen=True)
+class Shape:
+    """What a `ConvNet` is made of."""
+
+    widths: Widths
+    activation: Literal["SiLU", "ReLU"] = "SiLU"  # a module of torch.nn
+
+
+# Of the teacher; of the student, S; and of S′, a student of the same size whose guided layer is as wide as the hint.
+TEACHER = Shape(((24,), (64, 64), (160, 192, 128), (224, 220)))
+STUDENT = Shape(((16,), (48, 48, 48), (64, 64, 64, 64), (64, 64, 80)))
+WIDE = Shape(((16,), (48, 48, 48), (48, 56, 56, 128), (48, 56, 72)))
 
 # The hint layer ends this block of the teacher, the guided layer the same block of the student; both are 8 × 8 pixels.
 # Blocks count from 1.
@@ -27,23 +38,29 @@ GUIDED_BLOCK = 3
 class ConvNet(nn.Module):
     """Convolutional classifier of 3-channel images, in blocks with a max-pool between them."""
 
-    def __init__(self, widths: Widths, classes: int = 10):
+    def __init__(self, shape: Shape, classes: int = 10):
         super().__init__()
-        self.widths, self.rates = widths, [1.0] * len(widths)  # the latter as of `scale_rate`, one a block
+        self.shape, widths, activation = shape, shape.widths, getattr(nn, shape.activation)
+        self.rates = [1.0] * len(widths)  # as of `scale_rate`, one a block
         blocks, width_in = [], 3
         for number, block_widths in enumerate(widths):
             units: list[nn.Module] = [nn.MaxPool2d(2)] if number > 0 else []
             for place, width in enumerate(block_widths):
-                if (number, place) != (0, 0):  # the image itself is already normalised, and must not be rectified
-                    units += [nn.BatchNorm2d(width_in), nn.ReLU()]
+                if (number, place) != (0, 0):  # the image itself is already normalised, and needs all its values
+                    units += [nn.BatchNorm2d(width_in), activation()]
                 units.append(nn.Conv2d(width_in, width, 3, padding=1, bias=False))
                 width_in = width
             blocks.append(nn.Sequential(*units))
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Sequential(
-            nn.BatchNorm2d(width_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width_in, classes)
+            nn.BatchNorm2d(width_in), activation(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width_in, classes)
         )
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def guided_width(self) -> int:
+        """Channels of the hint or guided layer."""
+        return self.shape.widths[GUIDED_BLOCK - 1][-1]
 
     def features(self, images: Tensor, through: int) -> Tensor:
         """Output of block ``through`` (from 1), and no layer behind it: (B, 3, 32, 32) → (B, C, H, W)."""
@@ -80,23 +97,23 @@ class ConvNet(nn.Module):
         return groups
 
 
-def teacher(seed: int = 0) -> ConvNet:
+def teacher(seed: int = 0, shape: Shape = TEACHER) -> ConvNet:
     """The teacher: 1.35 M parameters, 8 convolutions; (seed, "teacher") decides its first weights."""
-    return _seeded(TEACHER_WIDTHS, seed, "teacher")
+    return _seeded(shape, seed, "teacher")
 
 
-def student(seed: int = 0, widths: Widths = STUDENT_WIDTHS) -> ConvNet:
+def student(seed: int = 0, shape: Shape = STUDENT) -> ConvNet:
     """The student: 309 k parameters, 11 convolutions; thinner and deeper than the teacher.
 
-    All students of the same seed and widths have the same first weights, so their differences are paired.
+    All students of the same seed and shape have the same first weights, so their differences are paired.
     """
-    return _seeded(widths, seed, "student")
+    return _seeded(shape, seed, "student")
 
 
-def _seeded(widths: Widths, seed: int, role: str) -> ConvNet:
+def _seeded(shape: Shape, seed: int, role: str) -> ConvNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, role))
-        return ConvNet(widths)
+        return ConvNet(shape)
 
 
 def scale_rate(model: ConvNet, through: int, scale: float) -> None:

@@ -38,7 +38,7 @@ class Regressor(nn.Module):
         self.register_buffer("hint_std", hints.std((0, 2, 3)).clamp_min(1e-5))  # a dead channel never varies
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "regressor"))
-            self._make(student.widths[GUIDED_BLOCK - 1][-1], hints.shape[1])
+            self._make(student.guided_width, hints.shape[1])
         self.to(images.device, memory_format=torch.channels_last)
 
     def _make(self, guided: int, hint: int) -> None:

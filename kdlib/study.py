@@ -5,11 +5,12 @@ pictures, their order, the edges of the graph in the Snakefile and the records t
 """
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from kdlib.errors import SettingError, nearest
+from kdlib.models import STUDENT, TEACHER, WIDE, Shape
 
 GAP = 0.8  # points of test accuracy: the note's rule, a larger difference counts as a gap
 ANALYSIS = "06_analysis"  # compares the note's arms; the notebooks behind it go beyond the note
@@ -35,15 +36,18 @@ class Profile:
     name: str
     dataset: str  # a name in `data.DATASETS`
     teacher: Schedule
-    student: Schedule  # of all that are trained on labels or logits: baseline, distilled student, both stage twos
     hint: Schedule  # of stage one
+    scratch: Schedule  # of students that start from fresh weights: baseline, distilled
+    tuned: Schedule  # of stage two where all layers are trained
+    frozen: Schedule  # of stage two where the guided layers are frozen
     temperature: float = 4.0  # of `objectives.Distill`, like alpha
     alpha: float = 0.75
+    networks: Mapping[str, Shape] = field(default_factory=lambda: {"teacher": TEACHER, "S": STUDENT, "S′": WIDE})
     changes: tuple[tuple[str, float], ...] = ()  # a reader's, such as (("epochs", 3),); in the names of runs
 
     def change(self, **settings: float | None) -> "Profile":
         """This profile with other ``epochs`` (not of stage one), ``temperature`` or ``alpha``; None keeps one."""
-        standard = {"epochs": self.student.epochs, "temperature": self.temperature, "alpha": self.alpha}
+        standard = {"epochs": self.scratch.epochs, "temperature": self.temperature, "alpha": self.alpha}
         if unknown := settings.keys() - standard:
             raise SettingError(f"{unknown} is no setting of a profile{nearest(min(unknown), standard)}")
         changes = {key: settings[key] for key in standard if settings.get(key) not in (None, standard[key])}
@@ -52,7 +56,8 @@ class Profile:
             epochs = new.pop("epochs")
             if epochs not in range(1, 10_000):
                 raise SettingError(f"epochs must be a whole number from 1 to 9,999, not {epochs!r}.")
-            new |= {role: replace(getattr(self, role), epochs=int(epochs)) for role in ("teacher", "student")}
+            groups = ("teacher", "scratch", "tuned", "frozen")
+            new |= {group: replace(getattr(self, group), epochs=int(epochs)) for group in groups}
         return replace(self, **new, changes=tuple(changes.items()))
 
 
@@ -76,19 +81,21 @@ class Arm:
     hint_weight: float = 0.0  # of the hint loss in a single stage
     takes: Literal["all", "front"] = "all"  # what it starts with of the student that it needs; front: guided layers
     both_stages: bool = False  # whether it trains for the epochs of stage one and stage two together
-    rate: float = 1.0  # scale of its stage's learning rate
+    own: Mapping[str, Any] = field(
+        default_factory=dict, hash=False
+    )  # what it has in place of its profile's: see `with_own`
 
     def __post_init__(self) -> None:
-        used = {"both_stages", "rate"} | ({"body"} if self.stage != "teacher" else set())
+        used = {"both_stages", "own"} | ({"body"} if self.stage != "teacher" else set())
         if self.stage == "stage one" or self.hint_weight:
             used |= {"regressor"}
         if self.stage == "stage two" and "teacher" in self.needs:
             used |= {"guided_rate", "hint_weight", "takes"}
         if self.body not in ("S", "S′") or self.takes not in ("all", "front"):
             raise SettingError(f"{self.name}: body must be S or S′, and takes all or front.")
-        for field in fields(self)[6:]:
-            if field.name not in used and getattr(self, field.name) != field.default:
-                raise SettingError(f"The arm {self.name} makes no use of {field.name}: drop it.")
+        for setting in fields(self)[6:]:
+            if setting.name not in used and getattr(self, setting.name) != setting.default:
+                raise SettingError(f"The arm {self.name} makes no use of {setting.name}: drop it.")
 
     @property
     def classifies(self) -> bool:
@@ -97,14 +104,32 @@ class Arm:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides how it is trained; not what it is called."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[5:]}
+        """All that decides how it is trained, beside its schedule, losses and network; not what it is called."""
+        return {setting.name: getattr(self, setting.name) for setting in fields(self)[5:-1]}
+
+    @property
+    def group(self) -> Literal["teacher", "hint", "scratch", "tuned", "frozen"]:
+        """The field of a profile that is its schedule: the arms of one group train alike."""
+        if self.stage != "stage two":
+            return "teacher" if self.stage == "teacher" else "hint"
+        if self.guided_rate == 0:
+            return "frozen"
+        return "tuned" if set(self.needs) - {"teacher"} else "scratch"
 
     def schedule(self, profile: Profile) -> Schedule:
-        """That of its stage in a profile, with what is its own."""
-        schedule = {"teacher": profile.teacher, "stage one": profile.hint, "stage two": profile.student}[self.stage]
-        epochs = schedule.epochs + (profile.hint.epochs if self.both_stages else 0)
-        return replace(schedule, epochs=epochs, learning_rate=schedule.learning_rate * self.rate)
+        """That of its group in a profile, with what is its own."""
+        schedule = getattr(profile, self.group)
+        more = profile.hint.epochs if self.both_stages else 0
+        return with_own(replace(schedule, epochs=schedule.epochs + more), self.own)
+
+    def shape(self, profile: Profile) -> Shape:
+        """That of its network in a profile, with what is its own."""
+        return with_own(profile.networks["teacher" if self.stage == "teacher" else self.body], self.own)
+
+
+def with_own(settings: Any, own: Mapping[str, Any]) -> Any:
+    """A `Schedule`, `Shape` or `Profile` with those of its fields that ``own`` names replaced."""
+    return replace(settings, **{name: own[name] for name in own if name in vars(settings)})
 
 
 @dataclass(frozen=True)
@@ -186,49 +211,58 @@ class Study:
 # What arms share: the palette of Okabe and Ito, which colour-blind readers can tell apart, notebooks and needs.
 BASE, DISTILL, FROZEN, TUNED = "#E69F00", "#56B4E9", "#D55E00", "#009E73"
 MATRIX, FREEZING, ONE_STAGE = "07_regressor", "08_freezing", "09_one_stage"
-TEACHER, HINT = ("teacher",), ("teacher", "hint")
+BY_TEACHER, HINT = ("teacher",), ("teacher", "hint")
 NONE, LEARNED, RANDOM = (("teacher", f"hint_wide_{regressor}") for regressor in ("none", "learned", "random"))
 
 _TINY = Schedule(epochs=2, batch_size=32)
-_HINT = Schedule(epochs=6, learning_rate=0.2, weight_decay=0.0)
-_FULL = Profile("full", "cifar10", teacher=Schedule(18), student=Schedule(18), hint=_HINT)  # the study to publish
+_FULL = Profile(  # the study to publish
+    "full", "cifar10", teacher=Schedule(18), hint=Schedule(6, 0.2, weight_decay=0.0), scratch=Schedule(18),
+    tuned=Schedule(18, 0.05), frozen=Schedule(18),
+)  # fmt: skip
+
+# The published run is of the first edition of this study: other networks, and one rate for all of stage two.
+FIRST = {
+    "teacher": Shape(((32,), (64, 64), (128, 128, 128), (256, 272)), "ReLU"),
+    "S": replace(STUDENT, activation="ReLU"),
+    "S′": Shape(((16,), (48, 48, 48), (48, 48, 48, 128), (56, 64, 72)), "ReLU"),
+}
 
 
 STUDY = Study(
     profiles=(
         # That everything works, in minutes, on small images of handwritten digits.
-        Profile("smoke", "digits", teacher=_TINY, student=_TINY, hint=replace(_TINY, weight_decay=0.0)),
+        Profile("smoke", "digits", _TINY, replace(_TINY, weight_decay=0.0), _TINY, _TINY, _TINY, networks=FIRST),
         # The study in short.
-        replace(_FULL, name="quick", teacher=Schedule(4), student=Schedule(4), hint=replace(_HINT, epochs=2)),
+        replace(_FULL.change(epochs=4), name="quick", hint=replace(_FULL.hint, epochs=2), changes=()),
         _FULL,
-        replace(_FULL, name=PUBLISHED),
+        replace(_FULL, name=PUBLISHED, tuned=Schedule(18), networks=FIRST),
     ),
     arms=(
         Arm("teacher", "teacher", "#000000", "01_teacher", stage="teacher"),
         Arm("baseline", "baseline", BASE, "02_baseline"),
-        Arm("distill", "student (distilled)", DISTILL, "03_distill", TEACHER),
-        Arm("hint", "stage one", "#CC79A7", "04_exp1", TEACHER, "stage one"),
+        Arm("distill", "student (distilled)", DISTILL, "03_distill", BY_TEACHER),
+        Arm("hint", "stage one", "#CC79A7", "04_exp1", BY_TEACHER, "stage one"),
         Arm("exp1", "student (exp. 1)", FROZEN, "04_exp1", HINT, guided_rate=0.0),
         Arm("exp2", "student (exp. 2)", TUNED, "05_exp2", HINT),
         # S is the student of the note's experiments; S′ one of the same size, whose guided layer needs no matrix.
         Arm("wide_baseline", "S′ baseline", BASE, MATRIX, body="S′"),
-        Arm("wide_distill", "S′ (distilled)", DISTILL, MATRIX, TEACHER, body="S′"),
-        Arm("hint_wide_none", "stage one, S′, no matrix", "#88CCEE", MATRIX, TEACHER, "stage one", "S′", "none"),
+        Arm("wide_distill", "S′ (distilled)", DISTILL, MATRIX, BY_TEACHER, body="S′"),
+        Arm("hint_wide_none", "stage one, S′, no matrix", "#88CCEE", MATRIX, BY_TEACHER, "stage one", "S′", "none"),
         Arm("wide_none_frozen", "S′, no matrix (frozen)", FROZEN, MATRIX, NONE, body="S′", guided_rate=0.0),
         Arm("wide_none_tuned", "S′, no matrix (fine-tuned)", TUNED, MATRIX, NONE, body="S′"),
-        Arm("hint_wide_learned", "stage one, S′, learned", "#882255", MATRIX, TEACHER, "stage one", "S′", "learned"),
+        Arm("hint_wide_learned", "stage one, S′, learned", "#882255", MATRIX, BY_TEACHER, "stage one", "S′", "learned"),
         Arm("wide_learned_frozen", "S′, learned (frozen)", FROZEN, MATRIX, LEARNED, body="S′", guided_rate=0.0),
         Arm("wide_learned_tuned", "S′, learned (fine-tuned)", TUNED, MATRIX, LEARNED, body="S′"),
-        Arm("hint_wide_random", "stage one, S′, random", "#999933", MATRIX, TEACHER, "stage one", "S′", "random"),
+        Arm("hint_wide_random", "stage one, S′, random", "#999933", MATRIX, BY_TEACHER, "stage one", "S′", "random"),
         Arm("wide_random_frozen", "S′, random (frozen)", FROZEN, MATRIX, RANDOM, body="S′", guided_rate=0.0),
         Arm("wide_random_tuned", "S′, random (fine-tuned)", TUNED, MATRIX, RANDOM, body="S′"),
-        Arm("half_rate", "exp. 2, half the rate", "#661100", MATRIX, HINT, rate=0.5),  # added after the run
+        Arm("half_rate", "exp. 2, half the rate", "#661100", MATRIX, HINT, own={"learning_rate": 0.05}),
         Arm("distill_frozen", "distilled front (frozen)", "#AA4499", FREEZING, ("teacher", "distill"),
             guided_rate=0.0, takes="front"),
         Arm("scale01", "guided rate × 0.1", "#BB5566", FREEZING, HINT, guided_rate=0.1),
         Arm("scale03", "guided rate × 0.3", "#004488", FREEZING, HINT, guided_rate=0.3),
-        Arm("distill_long", "distilled, equal cost", "#0072B2", ONE_STAGE, TEACHER, both_stages=True),
-        Arm("joint_distill", "one stage: hint, distillation", "#DDCC77", ONE_STAGE, TEACHER,
+        Arm("distill_long", "distilled, equal cost", "#0072B2", ONE_STAGE, BY_TEACHER, both_stages=True),
+        Arm("joint_distill", "one stage: hint, distillation", "#DDCC77", ONE_STAGE, BY_TEACHER,
             both_stages=True, hint_weight=1.0),
     ),
     contrasts=(

@@ -224,9 +224,9 @@ def _identify(objective: Objective, data: Data, schedule: Schedule, run: Run, pr
     arrays = {name: getattr(data, name) for name in ("train_images", "test_images", "train_labels", "test_labels")}
     found = {"name": data.name, "fingerprint": files.digest(arrays), "train_images": len(data.train_labels)}
     return Identity(
-        arm=run.arm.settings, widths=[list(block) for block in model.widths], objective=objective.settings(),
-        schedule=vars(schedule), data=found | data.augmentation, seed=run.replicate.seed, precision=precision,
-        start=start, code=records.CODE,
+        arm=run.arm.settings, widths=[list(block) for block in model.shape.widths], activation=model.shape.activation,
+        objective=objective.settings(), schedule=vars(schedule), data=found | data.augmentation,
+        seed=run.replicate.seed, precision=precision, start=start, code=records.CODE,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from kdlib.study import STUDY, Schedule
 os.environ.setdefault("KDLIB_DEVICE", "cpu")  # the one place where tests choose their device
 torch.set_num_threads(1)  # networks this small are slower on two
 
-SMALL_WIDTHS = ((8,), (8, 8), (16, 16), (16,))
+SMALL = models.Shape(((8,), (8, 8), (16, 16), (16,)))
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,8 @@ def cifar10():
 def small_profile():
     """The smoke profile with schedules for `small_data`."""
     schedule = Schedule(epochs=3, batch_size=64, learning_rate=0.05)
-    return dataclasses.replace(STUDY.profile("smoke"), teacher=schedule, student=schedule, hint=schedule)
+    groups = ("teacher", "hint", "scratch", "tuned", "frozen")
+    return dataclasses.replace(STUDY.profile("smoke"), **dict.fromkeys(groups, schedule))
 
 
 @pytest.fixture
@@ -55,4 +56,4 @@ def replicate(small_profile):
 def small_network(seed=0):
     """A ConvNet of 8 k parameters."""
     torch.manual_seed(seed)
-    return models.ConvNet(SMALL_WIDTHS)
+    return models.ConvNet(SMALL)

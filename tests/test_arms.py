@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import SMALL_WIDTHS
+from conftest import SMALL
 
 from kdlib import arms, hardware, models
 from kdlib.models import GUIDED_BLOCK
@@ -12,20 +12,19 @@ from kdlib.objectives import Distill, Hint
 from kdlib.regressors import Regressor
 from kdlib.report import stats, tables
 from kdlib.storage.runs import Replicate, load_all
-from kdlib.study import STUDY, Arm, Contrast, Study
+from kdlib.study import STUDY, Arm, Contrast, Schedule, Study
 from kdlib.training import fit
 
 NAMES = [arm.name for arm in STUDY.arms]
-NARROW = ((8,), (8, 8), (8, 8), (16,))  # its guided layer needs a matrix, that of SMALL_WIDTHS needs none
+NARROW = models.Shape(((8,), (8, 8), (8, 8), (16,)), "ReLU")  # its guided layer needs a matrix, that of SMALL none
+NETWORKS = {"teacher": SMALL, "S": NARROW, "S′": SMALL}
 WARM = Arm("warm", "student (warm)", "#888888", "03_distill", needs=("baseline",))
 WIDER = Study(STUDY.profiles, (*STUDY.arms, WARM), (*STUDY.contrasts, Contrast("warm", "baseline", "exploratory")))
 
 
 def small(patch, root):
-    """Put small networks in the place of the study's, trained in float32, and everything they leave into ``root``."""
+    """Train in float32, and leave everything in ``root``."""
     patch.setenv("KDLIB_ROOT", str(root))
-    for name, widths in {"TEACHER": SMALL_WIDTHS, "STUDENT": NARROW, "WIDE": SMALL_WIDTHS}.items():
-        patch.setattr(models, f"{name}_WIDTHS", widths)
     patch.setattr(hardware, "choose_precision", lambda *_: "float32")
 
 
@@ -42,9 +41,9 @@ def root(small_data, tmp_path_factory):
 
 def replicate_of(study=WIDER):
     profile = STUDY.profile("smoke")
-    schedule = dataclasses.replace(profile.student, epochs=3, batch_size=128)
-    hint = dataclasses.replace(schedule, epochs=2)
-    return Replicate(dataclasses.replace(profile, teacher=schedule, student=schedule, hint=hint), 0, study)
+    groups = {"teacher": 0.1, "hint": 0.2, "scratch": 0.3, "tuned": 0.4, "frozen": 0.5}  # the learning rate of each
+    groups = {name: Schedule(2 if name == "hint" else 3, rate / 10, batch_size=128) for name, rate in groups.items()}
+    return Replicate(dataclasses.replace(profile, **groups, networks=NETWORKS), 0, study)
 
 
 @pytest.fixture
@@ -71,11 +70,21 @@ def test_an_arm_is_trained_as_its_entry_says(trained, name):
     kind = "Hint" if arm.stage == "stage one" else "Joint" if arm.hint_weight else "Distill"
     assert made.objective["name"] == (kind if "teacher" in arm.needs else "Classify")
     assert made.objective["rates"] == [arm.guided_rate] * GUIDED_BLOCK + [1.0]
-    narrow = arm.stage != "teacher" and arm.body == "S"
-    assert made.widths == [list(block) for block in (NARROW if narrow else SMALL_WIDTHS)]
+    shape = NARROW if arm.stage != "teacher" and arm.body == "S" else SMALL
+    assert (made.widths, made.activation) == ([list(block) for block in shape.widths], shape.activation)
     epochs = (2 if kind == "Hint" else 3) + 2 * arm.both_stages
     assert len(record.train["total"]) == epochs == made.schedule["epochs"]
-    assert made.schedule["learning_rate"] == profile.student.learning_rate * arm.rate
+    group = (
+        "teacher"
+        if arm.stage == "teacher"
+        else "hint"
+        if kind == "Hint"
+        else "frozen"
+        if arm.guided_rate == 0
+        else None
+    )
+    group = group or ("tuned" if len(arm.needs) == 2 else "scratch")
+    assert made.schedule["learning_rate"] == arm.own.get("learning_rate", getattr(profile, group).learning_rate)
     if made.objective["name"] == "Distill":
         assert (made.objective["alpha"], made.objective["temperature"]) == (profile.alpha, profile.temperature)
     if kind != "Distill":
@@ -107,7 +116,7 @@ def test_the_notes_arms_are_the_runs_that_the_notebooks_train(trained, small_dat
     fit(Hint(teacher, student, regressor), small_data, profile.hint, trained.run("hint"))
     models.freeze(student, through=GUIDED_BLOCK)
     objective = Distill(teacher, student, profile.temperature, profile.alpha)
-    assert fit(objective, small_data, profile.student, trained.run("exp1")) == trained.run("exp1").record()
+    assert fit(objective, small_data, profile.frozen, trained.run("exp1")) == trained.run("exp1").record()
 
 
 def test_an_arm_added_in_one_place_stands_in_the_tables_and_in_the_list_of_its_notebook(trained):

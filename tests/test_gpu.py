@@ -39,7 +39,7 @@ def test_in_float32_a_training_goes_as_on_the_cpu(small_data, gpu_data, small_pr
     losses, identities = [], []
     for data, name in ((small_data, "baseline"), (gpu_data, "baseline-gpu")):
         model = small_network().to(data.device)
-        record = fit(Classify(model), data, small_profile.student, replicate.run(name), precision="float32")
+        record = fit(Classify(model), data, small_profile.scratch, replicate.run(name), precision="float32")
         losses.append(record.steps["total"])
         identities.append(record.identity)
     assert identities[0] == identities[1]
@@ -50,7 +50,7 @@ def test_in_float32_a_training_goes_as_on_the_cpu(small_data, gpu_data, small_pr
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_an_interrupted_training_goes_on(gpu_data, small_profile, replicate, monkeypatch, capsys, epoch):
     def train(run):
-        return fit(Classify(small_network().cuda()), gpu_data, small_profile.student, run, precision="float32")
+        return fit(Classify(small_network().cuda()), gpu_data, small_profile.scratch, run, precision="float32")
 
     whole, run, step, steps = train(replicate.run("baseline-whole")), replicate.run("baseline"), Muon.step, []
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from conftest import SMALL_WIDTHS, small_network
+from conftest import SMALL, small_network
 from factories import record
 
 from kdlib import data, models
@@ -45,13 +45,14 @@ def finished(tmp_path_factory):
 
 
 SCHEDULE = {"epochs": 2, "learning_rate": 0.2, "weight_decay": 0.0, "batch_size": 32, "momentum": 0.8, "warmup": 0.1}
-ARM = {"body": "S′", "regressor": "none", "guided_rate": 0.1, "hint_weight": 2.0, "takes": "front", "rate": 0.5}
+ARM = {"body": "S′", "regressor": "none", "guided_rate": 0.1, "hint_weight": 2.0, "takes": "front"}
 CASES = {  # field of an identity: how it is changed
-    "widths": {"student": models.ConvNet((*SMALL_WIDTHS[:3], (24,)))}, "precision": {"precision": "bfloat16"},
-    "data.fingerprint": {"pixel": 1}, "data.shift": {"padding": 2}, "start.teacher": {"teacher": 4},
-    "objective.rates": {"scale": 0.1}, "objective.temperature": {"temperature": 8.0}, "objective.alpha": {"alpha": 0.5},
-    "objective.weight": {"weight": 2.0}, "objective.regressor": {"kind": RandomRegressor},
-    "start.model": {"student": small_network(9)},
+    "widths": {"student": models.ConvNet(models.Shape((*SMALL.widths[:3], (24,))))},
+    "activation": {"student": models.ConvNet(dataclasses.replace(SMALL, activation="ReLU"))},
+    "precision": {"precision": "bfloat16"}, "data.fingerprint": {"pixel": 1}, "data.shift": {"padding": 2},
+    "start.teacher": {"teacher": 4}, "objective.rates": {"scale": 0.1}, "objective.temperature": {"temperature": 8.0},
+    "objective.alpha": {"alpha": 0.5}, "objective.weight": {"weight": 2.0},
+    "objective.regressor": {"kind": RandomRegressor}, "start.model": {"student": small_network(9)},
     **{f"arm.{name}": {"arm": {name: value}} for name, value in ARM.items()},
     **{f"schedule.{name}": {name: value} for name, value in SCHEDULE.items()},
     **{f"code.{name}": {"code": {name: "f" * 64}} for name in records.CODE},

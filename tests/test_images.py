@@ -18,7 +18,14 @@ from kdlib.study import STUDY
 
 @pytest.fixture
 def hint(small_data):
-    teacher, student = models.teacher(0).eval(), models.student(0).eval()
+    teacher, student = models.teacher(0), models.student(0)
+    with torch.no_grad():
+        for network in (teacher, student):  # as if trained: with statistics of the images, and with decided answers
+            for layer in (layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)):
+                layer.momentum = 1.0
+            network.head[-1].weight.mul_(10)
+            network(small_data.sample(128))
+            network.eval()
     return teacher, student, Regressor(student, teacher, small_data.sample(64))
 
 

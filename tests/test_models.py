@@ -25,16 +25,17 @@ def changed(model, before):
 
 
 def test_sizes_are_those_of_the_note_and_both_bodies_are_equally_large():
-    teacher, student, wide = models.teacher(), models.student(), models.student(widths=models.WIDE_WIDTHS)
+    teacher, student, wide = models.teacher(), models.student(), models.student(shape=models.WIDE)
     assert models.count_parameters(teacher) == pytest.approx(1.35e6, rel=0.01)
-    assert models.count_parameters(student) == pytest.approx(309e3, rel=0.005)
-    assert models.count_parameters(wide) == pytest.approx(models.count_parameters(student), rel=0.01)
-    guided = {widths[GUIDED_BLOCK - 1][-1] for widths in (models.WIDE_WIDTHS, models.TEACHER_WIDTHS)}
-    assert guided == {128} and models.STUDENT_WIDTHS[GUIDED_BLOCK - 1][-1] < 128
+    for network in (student, wide):
+        assert models.count_parameters(network) == pytest.approx(306e3, rel=0.01)
+        assert models.count_multiplications(network) <= 30e6
+    assert models.count_multiplications(teacher) <= 65e6
+    assert wide.guided_width == teacher.guided_width == 128 > student.guided_width
 
 
 def test_multiplications_are_counted_by_hand_for_a_small_network_which_stays_as_it_was():
-    model = models.ConvNet(((4,), (8,), (8,), (8,)))
+    model = models.ConvNet(models.Shape(((4,), (8,), (8,), (8,))))
     before = copies(model)
     by_hand = 9 * (3 * 4 * 32**2 + 4 * 8 * 16**2 + 8 * 8 * 8**2 + 8 * 8 * 4**2) + 8 * 10
     assert models.count_multiplications(model) == by_hand and model.training and not changed(model, before)
@@ -45,7 +46,7 @@ def test_blocks_end_in_raw_convolutions_of_32_16_8_and_4_pixels_and_give_the_log
     model, batch = make().eval(), images(2)
     for block, size in zip((1, 2, 3, 4), (32, 16, 8, 4), strict=True):
         features = model.features(batch, through=block)
-        assert features.shape == (2, model.widths[block - 1][-1], size, size) and features.min() < 0
+        assert features.shape == (2, model.shape.widths[block - 1][-1], size, size) and features.min() < 0
         assert torch.equal(model.classify(features, after=block), model(batch))
 
 

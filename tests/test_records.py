@@ -22,7 +22,7 @@ def saved(replicate):
 
 def test_a_trained_run_is_stored_as_it_was_measured(small_data, small_profile, replicate):
     run, model, stored = replicate.run("baseline"), small_network(), small_network(seed=1)
-    made = fit(Classify(model), small_data, small_profile.student, run, precision="float32")
+    made = fit(Classify(model), small_data, small_profile.scratch, run, precision="float32")
     assert run.record() == made and made.labels == small_data.test_labels.tolist()
     with torch.no_grad():
         logits = torch.cat([model.eval()(images) for images, _ in small_data.test_batches()])
@@ -81,7 +81,7 @@ def test_damage_is_noticed_and_a_bad_record_is_not_trained_over(saved, small_dat
         spoil()
         refused(saved, sentence)
         with pytest.raises(StorageError, match=sentence):
-            fit(Classify(small_network()), small_data, small_profile.student, saved)
+            fit(Classify(small_network()), small_data, small_profile.scratch, saved)
 
 
 def test_weights_of_another_run_or_network_are_refused(saved):

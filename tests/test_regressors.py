@@ -6,14 +6,16 @@ from conftest import small_network
 
 from kdlib import models
 from kdlib.errors import SettingError
-from kdlib.models import GUIDED_BLOCK, ConvNet
+from kdlib.models import GUIDED_BLOCK, ConvNet, Shape
 from kdlib.objectives import Hint
 from kdlib.regressors import REGRESSORS, NoRegressor, RandomRegressor, Regressor
 from kdlib.study import Schedule
 from kdlib.training import fit
 
-WIDE = ((8,), (8, 8), (16, 24), (16,))  # a network whose guided layer has 24 channels; that of `small_network` has 16
-THIN = ((8,), (8, 8), (16, 8), (16,))
+WIDE = Shape(
+    ((8,), (8, 8), (16, 24), (16,))
+)  # a network whose guided layer has 24 channels; that of `small_network` has 16
+THIN = Shape(((8,), (8, 8), (16, 8), (16,)))
 
 
 def images(count=8):

@@ -85,13 +85,13 @@ def test_what_is_missing_names_the_notebook_to_run(two_seeds, project, monkeypat
 def test_published_records_are_only_read(small_data, small_profile, replicate, project, monkeypatch):
     monkeypatch.setattr(files, "CHECKOUT", project)
     published = Replicate(dataclasses.replace(small_profile, name="published")).run("baseline")
-    train = Classify(small_network()), small_data, small_profile.student
+    train = Classify(small_network()), small_data, small_profile.scratch
     made = fit(*train, replicate.run("baseline"))
     shutil.copytree(project / "build/smoke/results", project / "results/full")
     shutil.rmtree(project / "build")
     monkeypatch.setattr(Data, "batches", None)  # asking for a batch would fail
     again = Classify(small_network(seed=1))  # where nothing is trained, it makes no difference what from
-    assert fit(again, small_data, small_profile.student, published) == made
+    assert fit(again, small_data, small_profile.scratch, published) == made
     assert not (project / "build").exists(), "neither a lock nor a checkpoint"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from kdlib.errors import SettingError
 from kdlib.regressors import REGRESSORS
-from kdlib.study import PUBLISHED, STUDY, Arm, Contrast, Study
+from kdlib.study import FIRST, PUBLISHED, STUDY, Arm, Contrast, Study
 
 ONE = Arm("one", "one", "#000000", "01_one", stage="teacher")
 TWO = Arm("two", "two", "#000000", "02_two", ("one",))
@@ -59,15 +59,18 @@ def test_the_profile_is_the_one_named_else_that_of_the_environment_else_quick(mo
     assert STUDY.profile().name == "quick"
     monkeypatch.setenv("KDLIB_PROFILE", "smoke")
     assert STUDY.profile().name == "smoke" and STUDY.profile("full").name == "full"
-    assert STUDY.profile(PUBLISHED) == replace(STUDY.profile("full"), name=PUBLISHED)
+    assert STUDY.profile(PUBLISHED) == replace(
+        STUDY.profile("full"), name=PUBLISHED, tuned=STUDY.profile(PUBLISHED).scratch, networks=FIRST
+    )
 
 
 def test_changes_reach_the_schedules_and_are_remembered_unless_they_are_none():
     standard = STUDY.profile("quick")
     changed = STUDY.profile("quick", epochs=5, temperature=8, alpha=0.7)
-    assert changed.teacher.epochs == changed.student.epochs == 5 and (changed.temperature, changed.alpha) == (8, 0.7)
+    groups = (changed.teacher, changed.scratch, changed.tuned, changed.frozen)
+    assert {group.epochs for group in groups} == {5} and (changed.temperature, changed.alpha) == (8, 0.7)
     assert changed.hint == standard.hint, "both experiments share stage one, which keeps its length"
-    own = {"epochs": standard.student.epochs, "temperature": standard.temperature, "alpha": standard.alpha}
+    own = {"epochs": standard.scratch.epochs, "temperature": standard.temperature, "alpha": standard.alpha}
     assert STUDY.profile("quick", **own) == STUDY.profile("quick", **dict.fromkeys(own)) == standard
 
 
@@ -75,7 +78,7 @@ def test_every_arm_is_well_formed():
     assert len({arm.title for arm in STUDY.arms}) == len(STUDY.arms)
     for arm in STUDY.arms:
         assert re.fullmatch("#[0-9A-F]{6}", arm.colour) and re.fullmatch(r"\d\d_\w+", arm.notebook), arm.name
-        assert 0 <= arm.guided_rate <= 1 and arm.hint_weight >= 0 and arm.rate > 0, arm.name
+        assert 0 <= arm.guided_rate <= 1 and arm.hint_weight >= 0, arm.name
         assert arm.regressor in REGRESSORS and (arm.regressor != "none" or arm.body == "S′"), arm.name
         students = [STUDY.arm(need) for need in arm.needs if need != "teacher"]
         assert len(students) <= 1 and all(student.body == arm.body for student in students), arm.name

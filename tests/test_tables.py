@@ -47,7 +47,7 @@ def test_the_summary_names_what_was_not_run_and_the_other_tables_leave_it_out():
     table = tables.summary(made)
     assert table.loc["student (exp. 1)"].drop(tables.NOTED).unique() == ["not run"]
     assert table.loc["student (exp. 2)", ["hint loss", "R² of the hint"]].tolist() == ["not run"] * 2
-    others = (tables.contrasts(made), tables.conclusions(made), tables.dynamics(made), tables.most_confused(made, 1))
+    others = (tables.contrasts(made), tables.conclusions(made))
     assert not any("(exp. 1)" in table.to_string() for table in others)
 
 
@@ -112,11 +112,9 @@ def test_classes_in_which_a_student_beats_the_teacher():
     assert table[["difference (points)", "McNemar's p"]].to_numpy().tolist() == [[66.67, "0.500"], [25.0, "1.000"]]
 
 
-def test_confused_pairs_are_ranked_for_each_model():
+def test_one_pair_of_classes_is_counted_for_each_model():
     said = {"teacher": "0111011222", "exp1": "0000222220"}
     made = Results(STUDY, {0: {run: classified("0000111222", text, run) for run, text in said.items()}})
-    ranked = tables.most_confused(made, 0, count=2)["student (exp. 1)"]
-    assert ranked.to_dict() == {1: "bee – cow (3)", 2: "ant – cow (1)"}
     assert tables.one_pair(made, 0, "ant – bee")["errors"].to_dict() == {"teacher": 4, "student (exp. 1)": 0}
     assert tables.one_pair(made, 0, "cat – dog").empty
 

@@ -26,7 +26,7 @@ def train(small_data, small_profile):
     """A function that trains a run as its keywords say: three epochs of four steps, with labels alone, of seed 0."""
 
     def train(run="baseline", objective=None, *, data=small_data, seed=0, precision="float32", **schedule):
-        schedule = dataclasses.replace(small_profile.student, **schedule)
+        schedule = dataclasses.replace(small_profile.scratch, **schedule)
         objective, run = objective or Classify(small_network()), Replicate(small_profile, seed).run(run)
         return fit(objective, data, schedule, run, precision=precision)
 
@@ -38,7 +38,7 @@ def distill(teacher, student=None):
 
 
 def test_fit_is_the_plain_loop(small_data, small_profile, train):
-    model, reference, schedule = small_network(), small_network(), small_profile.student
+    model, reference, schedule = small_network(), small_network(), small_profile.scratch
     record = train(objective=Classify(model))
     optimizer, losses = Muon(reference.groups(), schedule), []
     for epoch in range(3):
@@ -181,6 +181,6 @@ def test_fine_tuned_layers_follow_the_schedule_at_their_scale(train, small_profi
     monkeypatch.setattr(Muon, "step", watched)
     models.scale_rate(student, through=3, scale=0.1)
     assert train("scale01", distill(small_network(3), student)).identity.objective["rates"] == [0.1, 0.1, 0.1, 1.0]
-    full = [learning_rate(number, 12, small_profile.student) for number in range(12)]
+    full = [learning_rate(number, 12, small_profile.scratch) for number in range(12)]
     # Of each block but the first the convolutions and the batch normalisations; and the head.
     assert rates == [pytest.approx([0.1 * rate] * 5 + [rate] * 3) for rate in full]

@@ -126,8 +126,8 @@ def matrix(results: Results) -> Figure:
 def scales(results: Results) -> Figure:
     """Final test accuracy over the guided layers' learning rate: of the arms that differ from exp. 2 in that alone."""
     title, exp2 = "From frozen to fine-tuned guided layers", STUDY.arm("exp2")
-    wanted = exp2.settings | {"needs": exp2.needs}
-    arms = [a for a in results.models if a.settings | {"needs": a.needs} == wanted | {"guided_rate": a.guided_rate}]
+    arms = [arm for arm in results.models if arm.settings == exp2.settings | {"guided_rate": arm.guided_rate}]
+    arms = [arm for arm in arms if (arm.needs, arm.own) == (exp2.needs, exp2.own)]
     arms.sort(key=lambda arm: arm.guided_rate)
     figure, axes = new(results, title)
     estimates = [stats.mean_accuracy(results, arm.name) for arm in arms]

@@ -126,32 +126,9 @@ def _relation(values: Sequence[float], digits: str, claimed: str) -> str:
     return "<" if one < other else ">"
 
 
-def dynamics(results: Results) -> pd.DataFrame:
-    """How each model's training went."""
-    columns = {
-        "convergence (epoch)": (stats.convergence_epoch, 1),
-        "swing of the loss (nats)": (stats.swing, 3),
-        "train–test gap (points)": (stats.train_test_gap, 2),
-    }
-    means = {
-        column: [round(stats.over_seeds(results, arm.name, measure).mean, decimals) for arm in results.models]
-        for column, (measure, decimals) in columns.items()
-    }
-    return pd.DataFrame(means, index=[arm.title for arm in results.models])
-
-
 def _models(results: Results, seed: int) -> dict[str, Record]:
     """The models of one seed, by title."""
     return {arm.title: results.by_seed[seed][arm.name] for arm in results.only(seed).models}
-
-
-def most_confused(results: Results, seed: int, count: int = 5) -> pd.DataFrame:
-    """The most confused pairs of classes of each model; in brackets how many images of either are misclassified so."""
-    columns = {}
-    for model, record in _models(results, seed).items():
-        pairs = stats.confused_pairs(record).head(count)
-        columns[model] = [f"{pair} ({errors})" for pair, errors in pairs["errors"].items()]
-    return pd.DataFrame(columns).rename_axis("rank").rename(lambda rank: rank + 1)
 
 
 def one_pair(results: Results, seed: int, pair: str) -> pd.DataFrame:

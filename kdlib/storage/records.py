@@ -28,7 +28,8 @@ class Identity(_Model):
     """All that decides how a run comes out, besides the machine. Two runs are the same if these are equal."""
 
     arm: dict[str, Any]  # `study.Arm.settings`
-    widths: list[list[int]]  # of the trained network's convolutions, a list a block
+    widths: list[list[int]]  # of the trained network's `models.Shape`
+    activation: str = "ReLU"  # likewise; the first published records do not name it
     objective: dict[str, Any]  # `objectives.Objective.settings` at the start of training
     schedule: dict[str, Any]  # the fields of `study.Schedule`
     data: dict[str, Any]  # name, fingerprint, number of training images, and augmentation

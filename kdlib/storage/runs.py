@@ -9,11 +9,11 @@ import torch
 from kdlib import data, hardware
 from kdlib.data import Data
 from kdlib.errors import NotTrained, SettingError, StorageError
-from kdlib.models import ConvNet
+from kdlib.models import ConvNet, Shape
 from kdlib.storage import cifar10, files, weights
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study
+from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study, with_own
 
 READ = {"cifar10": cifar10.read, "cifar10-held-out": lambda: data.hold_out(cifar10.read()), "digits": data.digits}
 
@@ -50,7 +50,8 @@ class Replicate:
         """
         run = self.run(name)
         record = run.record()
-        model = ConvNet(tuple(map(tuple, record.identity.widths)), len(record.names)).to(device)
+        shape = Shape(tuple(map(tuple, record.identity.widths)), record.identity.activation)
+        model = ConvNet(shape, len(record.names)).to(device)
         run.load_weights({"model": model}, record)
         return model.eval()
 
@@ -72,8 +73,11 @@ class Replicate:
         path, made = self.run(arm.name).record_path, record.identity
         if (record.run, made.seed) != (arm.name, self.seed):
             raise StorageError(f"{path} is the record of {record.run}, seed {made.seed}: put it back or delete it.")
-        now, then = arm.settings | vars(arm.schedule(self.profile)), made.objective | made.arm | made.schedule
-        now |= {name: getattr(self.profile, name) for name in ("temperature", "alpha") if name in made.objective}
+        profile, shape = with_own(self.profile, arm.own), arm.shape(self.profile)
+        then = made.objective | made.arm | made.schedule | {"widths": made.widths, "activation": made.activation}
+        now = arm.settings | vars(arm.schedule(profile)) | {"activation": shape.activation}
+        now |= {"widths": [list(block) for block in shape.widths]}
+        now |= {name: getattr(profile, name) for name in ("temperature", "alpha") if name in made.objective}
         if changed := [f"{name} ({then.get(name)}, now {now[name]})" for name in now if now[name] != then.get(name)]:
             what = f"{path} was trained with other settings than {arm.name} has in the study: {', '.join(changed)}"
             raise StorageError(f"{what}. Delete it to train it again, or undo the change.")
