@@ -69,7 +69,7 @@ Rates = dict[tuple[str, str], Any]  # {(contender, training): images/s}, a numbe
 Point = tuple[float, float]  # minutes of training so far, test accuracy in percent
 
 READING = (
-    f"Medians over {ROUNDS} rounds of {STEPS} steps of {FULL.student.batch_size} images; beside them the smallest and "
+    f"Medians over {ROUNDS} rounds of {STEPS} steps of {FULL.scratch.batch_size} images; beside them the smallest and "
     "the largest round. Ratios of speed, but for row 4, which are of time. Rows 3 (FitNet) and 5 weigh each training "
     "with its epochs in the full profile. The targets are for processors that multiply bfloat16. Row 3 is left out "
     "where torchdistill's environment is missing (`make bench` makes it). `bench.py` says what each contender does.\n\n"
@@ -81,7 +81,7 @@ READING = (
 
 def measure_round(profile: Profile, data: Data, steps: int) -> Rates:
     """Every contender of this process once on every training, ``steps`` steps each."""
-    rates, batch_size = {}, profile.student.batch_size
+    rates, batch_size = {}, profile.scratch.batch_size
     epoch = copy.copy(data)
     for part, count in (("train", steps * batch_size), ("test", 100)):  # the test behind an epoch is not measured
         for name in (f"{part}_images", f"{part}_labels"):
@@ -149,7 +149,7 @@ def distillation(temperature: float, alpha: float) -> Distill:
 def fit_points(data: Data) -> Iterator[Point]:
     """A training of each length."""
     for epochs in EPOCHS:
-        schedule = dataclasses.replace(FULL.student, epochs=epochs)
+        schedule = dataclasses.replace(FULL.scratch, epochs=epochs)
         with contenders.scratch():
             run = Replicate(FULL).run("distill")
             record = fit(distillation(FULL.temperature, FULL.alpha), data, schedule, run)

@@ -25,8 +25,8 @@ Config = dict[str, Any]
 
 def stage(loss: Config, teacher: Config, student: Config) -> Config:
     """The configuration of one stage, which lasts an epoch."""
-    batches = {"batch_size": FULL.student.batch_size, "num_workers": WORKERS, "drop_last": True}
-    sgd = {"lr": LEARNING_RATE, "momentum": 0.9, "nesterov": True, "weight_decay": FULL.student.weight_decay}
+    batches = {"batch_size": FULL.scratch.batch_size, "num_workers": WORKERS, "drop_last": True}
+    sgd = {"lr": LEARNING_RATE, "momentum": 0.9, "nesterov": True, "weight_decay": FULL.scratch.weight_decay}
     return {
         "num_epochs": 1,
         "train_data_loader": {"dataset_id": "train", "sampler": {"class_or_func": RandomSampler}, "kwargs": batches},
@@ -48,7 +48,7 @@ def distillation(temperature: float, alpha: float) -> Config:
 def hint() -> Config:
     """FitNet's stage one as in torchdistill's sample: both networks end at the guided block; a regressor is added."""
     front = [f"blocks.{number}" for number in range(models.GUIDED_BLOCK)]
-    guided, hinted = (widths[len(front) - 1][-1] for widths in (models.STUDENT_WIDTHS, models.TEACHER_WIDTHS))
+    guided, hinted = (widths[len(front) - 1][-1] for widths in (models.STUDENT.widths, models.TEACHER.widths))
     regressor = {"key": "Conv2d", "kwargs": {"in_channels": guided, "out_channels": hinted, "kernel_size": 1}}
     student = {"sequential": [*front, "+regressor"], "forward_hook": {"output": ["+regressor"]}}
     student["adaptations"] = {"regressor": regressor}

@@ -13,9 +13,10 @@ from kdlib.errors import KdlibError, as_sentences
 from kdlib.report.notebook import DIGITS
 from kdlib.storage import files
 from kdlib.study import ANALYSIS, PUBLISHED, STUDY
+from kdlib.tuning import SETTINGS
 
 PAGES = Path(__file__).parent
-NOTEBOOKS = sorted({*STUDY.notebooks, ANALYSIS})
+NOTEBOOKS = sorted({*STUDY.notebooks, ANALYSIS, SETTINGS})
 COVER_ENDS = "## Two commands"  # in the README, whose first screen is the cover
 
 
@@ -49,6 +50,7 @@ def _chapters(profile: str) -> dict[str, Path]:
         return {name: files.CHECKOUT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS}
     folder = files.build(profile)
     places = {name: folder / ("" if name == ANALYSIS else "seed0") / f"{name}.ipynb" for name in NOTEBOOKS}
+    places[SETTINGS] = files.CHECKOUT / "notebooks" / f"{SETTINGS}.ipynb"  # not about a run of the reader's
     others = (path for path in sorted(folder.glob("seed[1-9]*/*.ipynb")) if path.stem in NOTEBOOKS)
     places |= {f"{path.parent.name}/{path.stem}": path for path in others}
     return {name: path for name, path in places.items() if path.exists()}

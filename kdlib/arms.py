@@ -1,18 +1,24 @@
-"""How each arm of the study is trained, from its entry.
+"""How each arm of a study is trained, from its entry.
+
+python -m kdlib.arms PROFILE SEED ARM   train one arm, or load what an earlier call trained
 
 The first five notebooks spell this out for the note's experiments, line by line; here it is said once for all arms, so
 that a new one needs no code.
 """
 
+import sys
+
 from kdlib import models
 from kdlib.data import Data
-from kdlib.errors import SettingError, nearest
+from kdlib.errors import SettingError, as_sentences, nearest
 from kdlib.models import GUIDED_BLOCK, ConvNet
 from kdlib.objectives import Classify, Distill, Hint, Joint, Objective
 from kdlib.regressors import REGRESSORS
 from kdlib.storage.records import Record
-from kdlib.storage.runs import Run
+from kdlib.storage.runs import Replicate, Run
+from kdlib.study import with_own
 from kdlib.training import fit
+from kdlib.tuning import study_of
 
 
 def train(run: Run, data: Data) -> Record:
@@ -26,9 +32,10 @@ def objective(run: Run, data: Data) -> Objective:
     Raises `NotTrained`, which says what notebook to run, `SettingError`, which says what to change, or `StorageError`:
     a record or weights file of an arm that it needs is damaged.
     """
-    arm, profile, seed = run.arm, run.replicate.profile, run.replicate.seed
+    arm, seed = run.arm, run.replicate.seed
+    profile = with_own(run.replicate.profile, arm.own)
     if arm.stage == "teacher":
-        return Classify(models.teacher(seed).to(data.device))
+        return Classify(models.teacher(seed, arm.shape(profile)).to(data.device))
     student = _student(run, data)
     if "teacher" not in arm.needs:
         return Classify(student)
@@ -47,11 +54,18 @@ def objective(run: Run, data: Data) -> Objective:
 def _student(run: Run, data: Data) -> ConvNet:
     """The student of an arm with its first weights: those of the seed, or of the student that the arm needs."""
     arm, replicate = run.arm, run.replicate
-    widths = {"S": models.STUDENT_WIDTHS, "S′": models.WIDE_WIDTHS}[arm.body]
-    student = models.student(replicate.seed, widths).to(data.device)
+    student = models.student(replicate.seed, arm.shape(replicate.profile)).to(data.device)
     for need in (need for need in arm.needs if need != "teacher"):
         trained = replicate.load(need, data.device)
         if arm.takes == "all":
             return trained
         student.blocks[:GUIDED_BLOCK].load_state_dict(trained.blocks[:GUIDED_BLOCK].state_dict())
     return student
+
+
+if __name__ == "__main__":
+    with as_sentences():
+        profile, seed, name = sys.argv[1:]
+        study = study_of(profile)
+        replicate = Replicate(study.profile(profile), int(seed), study)
+        train(replicate.run(name), replicate.data())

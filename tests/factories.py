@@ -10,6 +10,7 @@ from kdlib.storage import files
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import STUDY
+from kdlib.tuning import study_of
 
 STEPS = 20  # an epoch
 MEANS = {"teacher": 91.8, "baseline": 89.6, "distill": 90.3, "exp1": 87.9, "exp2": 91.0}  # %; of other arms 90
@@ -21,7 +22,7 @@ def record(run="teacher", seed=0, *, accuracy=90.0, epochs=None, images=1000, r2
     ``accuracy`` is the last one, in percent; of ``epochs`` other than the profile's it does not belong to the study;
     ``r2`` is where stage one ends; ``fields`` are put in the record, e.g. ``names=[…]`` of the classes.
     """
-    arm, settings = STUDY.arm(run), STUDY.profile(profile)
+    arm, settings = study_of(profile).arm(run), study_of(profile).profile(profile)
     epochs = epochs or arm.schedule(settings).epochs
     names = list(fields.get("names", DATASETS[settings.dataset].classes))
     random = np.random.default_rng([zlib.crc32(run.encode()), seed])
@@ -64,13 +65,15 @@ def digest(run, seed):
 
 def identity(run, seed, epochs, profile):
     """All that made a run."""
-    arm, settings = STUDY.arm(run), STUDY.profile(profile)
+    arm, settings = study_of(profile).arm(run), study_of(profile).profile(profile)
+    shape = arm.shape(settings)
     start = {"model": digest("first weights", seed)}
     for need in arm.needs:
         start["teacher" if need == "teacher" else "model"] = digest(need, seed)
     return Identity(
         arm=arm.settings,
-        widths=[[16], [32]],
+        widths=[list(block) for block in shape.widths],
+        activation=shape.activation,
         objective={"name": "Hint" if not arm.classifies else "Distill" if "teacher" in arm.needs else "Classify"},
         schedule=vars(arm.schedule(settings)) | {"epochs": epochs},
         data={"name": settings.dataset, "train_images": 50_000},

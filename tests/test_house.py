@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "kdlib"
 ORDER = [
     "errors", "streams", "models", "regressors", "objectives", "data", "study", "optimiser", "hardware",
     "storage.files", "storage.cifar10", "storage.weights", "storage.records", "storage.logits",
-    "storage.runs", "training", "arms",
+    "storage.runs", "training", "tuning", "arms",
     "report.note", "report.stats", "report.tables", "report.plots", "report.comparisons", "report.images",
-    "report.notebook", "report.run", "report.publish",
+    "report.settings", "report.notebook", "report.run", "report.publish",
 ]  # fmt: skip
 
 

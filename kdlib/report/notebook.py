@@ -16,7 +16,8 @@ from kdlib.report import tables
 from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Results
-from kdlib.study import PUBLISHED, STUDY, Profile
+from kdlib.study import PUBLISHED, Profile
+from kdlib.tuning import study_of
 
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
 
@@ -36,7 +37,8 @@ def begin(profile: str | None, seed: int, **changes: float | None) -> Replicate:
     for name in _assigned(shell.user_ns["In"], "# Parameters"):  # the cell that papermill adds
         if name not in known:
             raise SettingError(f"{name} is no parameter of this notebook{nearest(name, known)}")
-    replicate = Replicate(STUDY.profile(profile, **changes), seed)
+    study = study_of(profile or "")
+    replicate = Replicate(study.profile(profile, **changes), seed, study)
     display(_banner(replicate.profile))
     return replicate
 
@@ -49,8 +51,9 @@ def _assigned(cells: list[str], opening: str) -> list[str]:
 
 def _banner(profile: Profile) -> Markdown:
     """What kind of run a notebook shows, so that nobody takes its numbers for others."""
-    whose = "the published run" if profile.name == PUBLISHED else f"your run, profile `{profile.name}`"
-    epochs = f"{profile.teacher.epochs} epochs for the teacher, {profile.student.epochs} for each student"
+    whose = {PUBLISHED: "the published run", "tuning": "the tuning, on held-out training images"}
+    whose = whose.get(profile.name, f"your run, profile `{profile.name}`")
+    epochs = f"{profile.teacher.epochs} epochs for the teacher, {profile.scratch.epochs} for each student"
     text = f"Shown is **{whose}**: {epochs}, {profile.hint.epochs} more for stage one."
     changes = ", ".join(f"{name} {value:g}" for name, value in profile.changes)
     more = f" **Changed: {changes}**; stored under a name of its own." if changes else ""

@@ -5,6 +5,7 @@ python -m kdlib.report.publish full    first let one's own run of the profile fu
 python -m kdlib.report.publish quick   let one's own quick run be the one that others compare theirs with
 """
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from kdlib.report import run, tables
 from kdlib.storage import files, runs
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import ANALYSIS, PUBLISHED, STUDY
+from kdlib.tuning import SETTINGS
 
 WITH_WEIGHTS = (*STUDY.core, "wide_baseline", "wide_distill")  # of seed 0; of all others the records alone
 
@@ -43,6 +45,9 @@ def _take_expected(results: Results) -> None:
 
 def _take_run(results: Results) -> None:
     """Let one's own records take the place of the published ones."""
+    if STUDY.profile(PUBLISHED) != dataclasses.replace(STUDY.profile("full"), name=PUBLISHED):
+        edition = "The published run is of the first edition, with other settings than full"
+        raise SettingError(f"{edition}: make the profile published in kdlib/study.py equal to it first.")
     missing = [arm.name for arm in results.core.only(0).missing]
     if missing:
         raise NotTrained(f"Seed 0 has no record of {', '.join(missing)}: run make report PROFILE=full first.")
@@ -58,16 +63,17 @@ def _render() -> None:
     """Execute all notebooks on the published records; take over their outputs and pictures, of all or of none."""
     profile = STUDY.profile(PUBLISHED)
     results = runs.load_all(profile, including=0)
-    replicate, folder = Replicate(profile), files.build(PUBLISHED)
-    shutil.rmtree(replicate.figures, ignore_errors=True)  # no picture of an earlier time shall be taken for a new one
-    names = sorted({*STUDY.notebooks, ANALYSIS})
+    folder, figures = files.build(PUBLISHED), [files.build(name) / "figures" for name in (PUBLISHED, "tuning")]
+    for place in figures:
+        shutil.rmtree(place, ignore_errors=True)  # no picture of an earlier time shall be taken for a new one
+    names = sorted({*STUDY.notebooks, ANALYSIS, SETTINGS})
     for name in names:
         source = files.CHECKOUT / "notebooks" / f"{name}.ipynb"
-        run.notebook(source, folder / source.name, {"profile": PUBLISHED})
+        run.notebook(source, folder / source.name, {} if name == SETTINGS else {"profile": PUBLISHED})
     for name in names:
         _take_outputs(files.CHECKOUT / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb")
     shutil.rmtree(files.CHECKOUT / "figures", ignore_errors=True)
-    for picture in replicate.figures.glob("*.png"):
+    for picture in [path for place in figures for path in place.rglob("*.png")]:
         files.write_bytes(files.CHECKOUT / "figures" / picture.name, picture.read_bytes())
     minutes = {
         seed: {arm: sum(Replicate(profile, seed).run(arm).timing().get("seconds", [])) / 60 for arm in made}

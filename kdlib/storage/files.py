@@ -38,8 +38,9 @@ def build(profile: str) -> Path:
 
 
 def results(profile: str) -> Path:
-    """Where records and weights of a profile lie; "published" stands for the committed ones."""
-    return CHECKOUT / "results" / "full" if profile == "published" else build(profile) / "results"
+    """Where records and weights of a profile lie; those of "published" and "tuning" are the committed ones."""
+    committed = {"published": "full", "tuning": "tuning"}
+    return CHECKOUT / "results" / committed[profile] if profile in committed else build(profile) / "results"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,0 +1,102 @@
+"""What the tuning study found: the rule that chooses each group's learning rate, its tables and its picture.
+
+The rule was written down before any rate was tried. A group's rate is the one with the highest mean over its members
+and seeds, of held-out accuracy or, in stage one, of R². Of those within `CLOSE` of it the lowest held-out loss decides.
+A rate counts if all members and seeds were trained at it, and the chosen one must have neighbours on both sides.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from kdlib.report import comparisons, plots, stats
+from kdlib.report.stats import signed
+from kdlib.storage.runs import Results
+from kdlib.study import STUDY
+
+CLOSE = 0.1  # points of accuracy or percent of R²
+WORTH = 0.3  # points of held-out accuracy for which a setting is adopted, over `SEEDS` seeds
+SEEDS = 3
+GROUPS = {
+    "teacher": "teacher",
+    "hint": "stage one",
+    "scratch": "from scratch",
+    "tuned": "fine-tuned after stage one",
+    "frozen": "guided layers frozen",
+}  # the fields of a profile
+
+
+def grid(results: Results) -> pd.DataFrame:
+    """All that was trained to choose a rate, a row each: group, member, rate, seed, score (%), loss (held out)."""
+    rows, (profile,) = [], results.study.profiles
+    for arm in (arm for arm in results.study.arms if "learning_rate" in arm.own):
+        member, rate = arm.title.partition(", rate")[0], arm.schedule(profile).learning_rate
+        for record in results.records(arm.name):
+            score = stats.accuracy(record) if arm.classifies else 100 * stats.final_explained(record)
+            loss = record.test.get("hard", record.test["total"])[-1]
+            rows.append((arm.group, member, rate, record.identity.seed, score, loss, arm.colour))
+    return pd.DataFrame(rows, columns=["group", "member", "rate", "seed", "score", "loss", "colour"])
+
+
+def chosen(table: pd.DataFrame, group: str) -> float:
+    """The rate that the rule gives for a group of `grid`. ``ValueError`` if it has no neighbour on one side."""
+    by_rate = table[table["group"] == group].groupby("rate")
+    means, complete = by_rate[["score", "loss"]].mean(), by_rate.size() == by_rate.size().max()
+    close = means[complete & (means["score"] >= means["score"][complete].max() - CLOSE)]
+    rate = float(close["loss"].idxmin())
+    if rate in (means.index[0], means.index[-1]):
+        raise ValueError(f"{group}: the best rate, {rate:g}, is at the edge of those that were tried")
+    return rate
+
+
+def rates(results: Results) -> pd.DataFrame:
+    """The mean of each group at each rate, as text with the number of seeds, and the rate of STUDY's full profile."""
+    table, full = grid(results), STUDY.profile("full")
+    rows = {}
+    for group in dict.fromkeys(table["group"]):
+        own = table[table["group"] == group]
+        counts = own.groupby("rate")["seed"].nunique()
+        means = own.groupby("rate")["score"].mean()
+        rows[GROUPS[group]] = {f"{rate:g}": f"{mean:.2f} ({counts[rate]})" for rate, mean in means.items()}
+        rows[GROUPS[group]]["chosen"] = f"{getattr(full, group).learning_rate:g}"
+    found = pd.DataFrame.from_dict(rows, orient="index").fillna("–")
+    return found[[*sorted(found.columns.drop("chosen"), key=float), "chosen"]].rename_axis("mean (%) at the rate")
+
+
+def trials(results: Results) -> pd.DataFrame:
+    """What each changed setting moved, as text: paired differences of held-out accuracy, in points."""
+    rows = {}
+    for pair in results.study.contrasts:
+        if seeds := results.seeds(pair.first, pair.second):
+            estimate = stats.difference(results, pair.first, pair.second)
+            first, second = (results.study.arm(name).title for name in (pair.first, pair.second))
+            values = ", ".join(map(signed, stats.by_seed(results, pair.first, pair.second)))
+            adopted = "yes" if estimate.mean >= WORTH else "no"
+            rows[f"{first} − {second}"] = {
+                "difference (points)": signed(estimate.mean),
+                "by seed": values,
+                "worth adopting": adopted if len(seeds) >= SEEDS else f"{len(seeds)} of {SEEDS} seeds",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("setting")
+
+
+def picture(results: Results) -> Figure:
+    """Held-out accuracy (of stage one: R²) over the learning rate, group by group; a line a member, a dot a seed."""
+    table = grid(results)
+    figure, axes = comparisons.new(results, "Which learning rate suits what is trained?", 2, 3, 6)
+    for panel, (group, title) in zip(axes.flat, GROUPS.items(), strict=False):
+        own = table[table["group"] == group]
+        for (member, rows), style in zip(own.groupby("member", sort=False), ("o-", "s--"), strict=False):
+            means, colour = rows.groupby("rate")["score"].mean(), rows["colour"].iloc[0]
+            panel.plot(means, style[1:], color=colour, label=member)
+            panel.plot(rows["rate"], rows["score"], style[0], color=colour, alpha=0.6, markersize=4)
+        rate = getattr(STUDY.profile("full"), group).learning_rate
+        panel.axvline(rate, color=plots.GREY, linestyle=":", label=f"chosen: {rate:g}")
+        quantity = "R² on held-out images (%)" if group == "hint" else f"held-out {plots.ACCURACY}"
+        panel.set(xscale="log", title=title, xlabel="learning rate (log scale)", ylabel=quantity)
+        panel.xaxis.set_major_locator(FixedLocator(sorted(own["rate"].unique())))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.legend(fontsize="small")
+    axes.flat[-1].set_axis_off()
+    return figure

@@ -1,0 +1,89 @@
+"""How the settings of STUDY were chosen: a study of its own, on held-out images and at full length.
+
+Two students of each group are trained at several learning rates, then one thing at a time is changed in one of them;
+`report.settings` has the rule by which the results decide. Where the search starts is written out here, so that what
+it finds does not change it.
+"""
+
+from typing import Any
+
+from kdlib.study import (
+    BASE,
+    BY_TEACHER,
+    DISTILL,
+    FIRST,
+    FROZEN,
+    HINT,
+    STUDY,
+    TUNED,
+    Arm,
+    Contrast,
+    Profile,
+    Schedule,
+    Study,
+)
+
+SETTINGS = "10_settings"  # the notebook that shows it
+LOW, HIGH = (0.0125, 0.025, 0.05, 0.1), (0.025, 0.05, 0.1, 0.2)  # learning rates
+_PROFILE = Profile(
+    "tuning", "cifar10-held-out", teacher=Schedule(18), hint=Schedule(6, 0.2, weight_decay=0.0), scratch=Schedule(18),
+    tuned=Schedule(18, 0.05), frozen=Schedule(18),
+)  # fmt: skip
+
+
+def _at(rates: tuple[float, ...], name: str, title: str, *settings: Any, **more: Any) -> tuple[Arm, ...]:
+    """An arm for each of these learning rates; its name has the rate in units of 0.0001."""
+    return tuple(
+        Arm(f"{name}_{rate * 1e4:.0f}", f"{title}, rate {rate:g}", *settings, own={"learning_rate": rate}, **more)
+        for rate in rates
+    )
+
+
+_T = ("#000000", SETTINGS, (), "teacher")
+_ONE = ("#CC79A7", SETTINGS, BY_TEACHER, "stage one")
+_NONE = ("#88CCEE", SETTINGS, BY_TEACHER, "stage one", "S′", "none")
+_EQUAL = {"needs": BY_TEACHER, "both_stages": True}
+_AFTER = {"needs": ("teacher", "hint_wide_none"), "body": "S′"}
+
+TUNING = Study(
+    profiles=(_PROFILE,),
+    arms=(
+        Arm("teacher", "teacher, rate 0.1", *_T, own={"learning_rate": 0.1}),
+        *_at((0.05, 0.2), "teacher", "teacher", *_T),
+        Arm("hint", "stage one, S, learned, rate 0.2", *_ONE, own={"learning_rate": 0.2}),
+        *_at((0.1, 0.4), "hint", "stage one, S, learned", *_ONE),
+        Arm("hint_wide_none", "stage one, S′, no matrix, rate 0.2", *_NONE, own={"learning_rate": 0.2}),
+        *_at((0.1, 0.4), "hint_wide_none", "stage one, S′, no matrix", *_NONE),
+        *_at(HIGH, "baseline", "baseline", BASE, SETTINGS),
+        *_at(HIGH, "distill_long", "distilled, equal cost", DISTILL, SETTINGS, **_EQUAL),
+        *_at(LOW, "exp2", "exp. 2", TUNED, SETTINGS, HINT),
+        *_at(LOW, "wide_none_tuned", "S′, no matrix (fine-tuned)", TUNED, SETTINGS, **_AFTER),
+        *_at(HIGH, "exp1", "exp. 1", FROZEN, SETTINGS, HINT, guided_rate=0.0),
+        *_at(HIGH, "wide_none_frozen", "S′, no matrix (frozen)", FROZEN, SETTINGS, **_AFTER, guided_rate=0.0),
+        # One change each.
+        Arm("wide_baseline", "baseline of S′", BASE, SETTINGS, body="S′"),
+        Arm("relu", "ReLU in place of SiLU", BASE, SETTINGS, own={"activation": "ReLU"}),
+        Arm("first_teacher", "the teacher's shape of the first edition", *_T, own={"widths": FIRST["teacher"].widths}),
+        Arm("temperature2", "temperature 2", DISTILL, SETTINGS, **_EQUAL, own={"temperature": 2.0}),
+        Arm("temperature8", "temperature 8", DISTILL, SETTINGS, **_EQUAL, own={"temperature": 8.0}),
+        Arm("alpha05", "α = 0.5", DISTILL, SETTINGS, **_EQUAL, own={"alpha": 0.5}),
+        Arm("alpha09", "α = 0.9", DISTILL, SETTINGS, **_EQUAL, own={"alpha": 0.9}),
+        Arm("half_decay", "weight decay 0.00025", BASE, SETTINGS, own={"weight_decay": 2.5e-4}),
+        Arm("double_decay", "weight decay 0.001", BASE, SETTINGS, own={"weight_decay": 1e-3}),
+        Arm("hint_12", "stage one, 12 epochs", *_ONE, own={"epochs": 12}),
+        Arm("exp2_12", "exp. 2 after 12 epochs of stage one", TUNED, SETTINGS, ("teacher", "hint_12")),
+    ),
+    contrasts=(
+        Contrast("wide_baseline", "baseline_1000"), Contrast("relu", "baseline_1000"),
+        Contrast("first_teacher", "teacher"),
+        Contrast("temperature2", "distill_long_1000"), Contrast("temperature8", "distill_long_1000"),
+        Contrast("alpha05", "distill_long_1000"), Contrast("alpha09", "distill_long_1000"),
+        Contrast("half_decay", "baseline_1000"), Contrast("double_decay", "baseline_1000"),
+        Contrast("exp2_12", "exp2_500"),
+    ),
+)  # fmt: skip
+
+
+def study_of(profile: str) -> Study:
+    """The study that has a profile of this name: TUNING for "tuning", else STUDY."""
+    return TUNING if profile == _PROFILE.name else STUDY

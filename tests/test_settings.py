@@ -1,0 +1,92 @@
+"""The rule by which the tuning study chooses rates, on made-up records and on the committed ones."""
+
+import pandas as pd
+import pytest
+from factories import record, with_curves
+
+from kdlib.report import settings
+from kdlib.storage.runs import Results, load_all
+from kdlib.study import STUDY
+from kdlib.tuning import TUNING
+
+(PROFILE,) = TUNING.profiles
+
+
+def made(**ends):
+    """Results of TUNING: arms with a held-out accuracy (%) and loss after the final epoch, a pair a seed."""
+    by_seed = {}
+    for name, pairs in ends.items():
+        for seed, (accuracy, loss) in enumerate(pairs):
+            one = record(name, seed, images=20, epochs=1, profile="tuning")
+            curves = {"accuracy": [accuracy]} | {name: [loss] for name in ("total", "hard") if name in one.test}
+            by_seed.setdefault(seed, {})[name] = with_curves(one, test=curves)
+    return Results(TUNING, by_seed)
+
+
+def scratch(*ends):
+    """A baseline and a distilled student from scratch, at rates from 0.025; ends as of `made`, a list a rate."""
+    rates = (250, 500, 1000, 2000)
+    both = {name: dict(zip(rates, ends, strict=True)) for name in ("baseline", "distill_long")}
+    return made(
+        **{f"{name}_{rate}": pairs for name, by_rate in both.items() for rate, pairs in by_rate.items() if pairs}
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "rate"),
+    [
+        # The mean over the seeds decides, not the best seed.
+        ([[(88, 0.4)] * 2, [(90, 0.4), (90, 0.4)], [(91, 0.4), (88, 0.4)], [(88, 0.4)] * 2], 0.05),
+        # Within 0.1 points the lower loss does, whose own accuracy is lower; a tenth more and it does not.
+        ([[(88, 0.4)], [(90, 0.4)], [(89.92, 0.3)], [(88, 0.1)]], 0.1),
+        ([[(88, 0.4)], [(90, 0.4)], [(89.88, 0.3)], [(88, 0.1)]], 0.05),
+        # A rate that lacks a seed is a neighbour only.
+        ([[(95, 0.1)], [(90, 0.4)] * 2, [(89, 0.4)] * 2, [(88, 0.4)] * 2], 0.05),
+    ],
+)
+def test_the_rule_takes_the_best_mean_and_among_close_ones_the_lowest_loss(ends, rate):
+    assert settings.chosen(settings.grid(scratch(*ends)), "scratch") == rate
+
+
+def test_a_best_rate_at_the_edge_is_refused():
+    table = settings.grid(scratch([(88, 0.4)], [(89, 0.4)], [(90, 0.4)], []))
+    with pytest.raises(ValueError, match=r"^scratch: the best rate, 0\.1, is at the edge of those that were tried$"):
+        settings.chosen(table, "scratch")
+
+
+def test_a_trial_is_judged_over_three_seeds():
+    ends = {"baseline_1000": [(90, 0.4), (89, 0.4), (89.5, 0.4)], "relu": [(90.5, 0.4), (89.2, 0.4), (89.8, 0.4)]}
+    row = settings.trials(made(**ends, half_decay=[(91, 0.4)])).loc["ReLU in place of SiLU − baseline, rate 0.1"]
+    assert row.tolist() == ["+0.33", "+0.50, +0.20, +0.30", "yes"]
+    table = settings.trials(made(**ends, half_decay=[(91, 0.4)]))
+    assert table["worth adopting"].tolist() == ["yes", "1 of 3 seeds"]
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return load_all(PROFILE, study=TUNING)
+
+
+def test_the_rates_of_the_study_are_those_that_the_rule_gives_from_the_records(committed):
+    table, full = settings.grid(committed), STUDY.profile("full")
+    assert {group: settings.chosen(table, group) for group in settings.GROUPS} == {
+        group: getattr(full, group).learning_rate for group in settings.GROUPS
+    }
+    shown = settings.rates(committed)
+    for group, title in settings.GROUPS.items():
+        means = table[table["group"] == group].groupby("rate")["score"].mean()
+        best = getattr(full, group).learning_rate
+        assert (
+            shown.at[title, f"{best:g}"].startswith(f"{means[best]:.2f} (") and shown.at[title, "chosen"] == f"{best:g}"
+        )
+
+
+def test_the_picture_marks_the_rates_of_the_study(committed):
+    figure = settings.picture(committed)
+    for panel, (group, title) in zip(figure.axes, settings.GROUPS.items(), strict=False):
+        assert panel.get_title() == title
+        (mark,) = [line for line in panel.lines if line.get_label().startswith("chosen")]
+        assert set(mark.get_xdata()) == {getattr(STUDY.profile("full"), group).learning_rate}
+        table = settings.grid(committed)
+        dots = pd.concat([pd.Series(line.get_ydata()) for line in panel.lines if line.get_alpha()])
+        assert sorted(dots) == sorted(table[table["group"] == group]["score"])
