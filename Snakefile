@@ -1,13 +1,16 @@
-# The report as a graph: which notebook needs which. `make report` runs it here; the same file runs on a cluster through
-# Snakemake's executor plugins (the book's page "Running it elsewhere").
+# The report as a graph: trainings, each one arm of one seed, and the notebooks that show them. `make report` runs it here;
+# the same file runs on a cluster through Snakemake's executor plugins (the book's page "Running it elsewhere").
 import os
 import shlex
 import sys
 from pathlib import Path
 
-from kdlib.study import ANALYSIS, STUDY
+from kdlib.storage import files
+from kdlib.study import ANALYSIS
+from kdlib.tuning import study_of
 
 PROFILE = config.get("profile", "quick")
+STUDY = study_of(PROFILE)
 SEEDS = range(int(config.get("seeds", 1)))
 EXTRA = int(config.get("extra", 0))
 BUILD = f"build/{PROFILE}"
@@ -28,21 +31,31 @@ COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
 KDLIB = sorted(map(str, Path(f"{HOME}kdlib").rglob("*.py")))
 
 
-def before(name, seed):
-    """The executed notebooks that one needs. Those beyond the note compare with all that the note's own train, and show
-    all seeds, so that their first copy comes last."""
-    needs = {STUDY.arm(need).notebook for arm in STUDY.trained_in(name) for need in arm.needs}
-    needs |= {other for other in NOTEBOOKS if other < ANALYSIS < name}
-    others = SEEDS[1:] if name > ANALYSIS and int(seed) == 0 else []
-    return [f"{BUILD}/seed{seed}/{need}.ipynb" for need in sorted(needs - {name})] + [
-        f"{BUILD}/seed{other}/{name}.ipynb" for other in others
-    ]
+def trained(seed, arms):
+    """The marks of finished trainings. A training is not known by its record, which Snakemake would delete before it
+    trained again."""
+    return [f"{BUILD}/trained/seed{seed}/{arm}" for arm in arms]
 
 
-# One training fills the machine, and several at once only slow each other; but not with images as few as the digits.
-# On a cluster it is a fixed number: SLURM refuses a job that asks for more from inside than it was submitted with.
+def shown(name, seed):
+    """What a notebook needs: the trainings that it shows, with those that they need. Those beyond the note compare with
+    all of the note's own, and show all seeds."""
+    arms = STUDY.select([arm.name for arm in STUDY.trained_in(name)] + list(STUDY.core if name > ANALYSIS else ())).arms
+    return [mark for each in (SEEDS if name > ANALYSIS else [seed]) for mark in trained(each, [arm.name for arm in arms])]
+
+
 CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes
-THREADS = 1 if PROFILE == "smoke" else (not CLUSTER and workflow.resource_settings.cores) or 8
+
+
+def alone(wildcards):
+    """Threads of a training here. On CPUs two trainings with a thread each are faster than one after the other with
+    two; but the others wait for a teacher, which takes all that no other seed's teacher needs."""
+    cores = workflow.resource_settings.cores or 1
+    return max(1, cores // len(SEEDS)) if STUDY.arm(wildcards.arm).stage == "teacher" else 1
+
+
+# On a cluster it is a fixed number: SLURM refuses a job that asks for more from inside than it was submitted with.
+THREADS = 1 if PROFILE == "smoke" else 8 if CLUSTER else alone
 
 # What a training asks a cluster for; gpus=0 is for one without. A job that has asked for a GPU must not do without.
 GPUS = int(config.get("gpus", 1))
@@ -57,16 +70,18 @@ RUN = f"{PYTHON} -m kdlib.report.run"
 wildcard_constraints:
     seed=r"\d+",
     name="|".join(NOTEBOOKS),
+    arm=r"\w+",
 
 
 # On a cluster these run where the command was given: compute nodes often have no network, and pages need no queue.
 localrules:
     report,
+    trainings,
     data,
     book,
 
 
-# The messages are for a cluster, where what a notebook prints goes to its job's log.
+# The messages are for a cluster, where what a training prints goes to its job's log.
 rule report:
     input:
         f"{BUILD}/html/index.html",
@@ -83,21 +98,39 @@ rule data:
         f"{PYTHON} -m kdlib.storage.cifar10 > {os.devnull}" if STUDY.profile(PROFILE).dataset != "digits" else "true"
 
 
-rule notebook:
+rule training:
     input:
         f"{BUILD}/data.ready",
         KDLIB,
-        lambda wildcards: before(wildcards.name, wildcards.seed),
-        notebook=f"{HOME}notebooks/{{name}}.ipynb",
+        lambda wildcards: trained(wildcards.seed, STUDY.arm(wildcards.arm).needs),
     output:
-        f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
+        touch(f"{BUILD}/trained/seed{{seed}}/{{arm}}"),
+    log:
+        f"{BUILD}/trained/seed{{seed}}/{{arm}}.log",
     message:
-        "{wildcards.name}, seed {wildcards.seed}"
+        "{wildcards.arm}, seed {wildcards.seed}"
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=6000,
         runtime=240,  # minutes
+    shell:
+        f"{PYTHON} -m kdlib.arms {PROFILE} {{wildcards.seed}} {{wildcards.arm}} 2> {{log:q}}"
+
+
+rule notebook:
+    input:
+        KDLIB,
+        lambda wildcards: shown(wildcards.name, wildcards.seed),
+        notebook=f"{HOME}notebooks/{{name}}.ipynb",
+    output:
+        f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
+    message:
+        "{wildcards.name}, seed {wildcards.seed}"
+    resources:
+        gpu=GPUS,  # like the trainings, whose precision depends on it
+        mem_mb=6000,
+        runtime=30,
     shell:
         f"{RUN} notebook {{input.notebook:q}} {{output:q}} profile={PROFILE} seed={{wildcards.seed}}"
 
@@ -129,3 +162,15 @@ rule book:
         "the book"
     shell:
         f"{PYTHON} {shlex.quote(f'{HOME}book/build.py')} {PROFILE}"
+
+
+# What `make tune` runs: the trainings alone, of which those with a committed record are done.
+rule trainings:
+    input:
+        [
+            mark
+            for seed in SEEDS
+            for arm in STUDY.arms
+            if not (files.results(PROFILE) / f"seed{seed}/{arm.name}.json").exists()
+            for mark in trained(seed, [arm.name])
+        ],

@@ -15,6 +15,13 @@ from kdlib.study import ANALYSIS, STUDY
 
 HOME = Path(__file__).parents[1]
 NAMES = [*STUDY.notebooks, ANALYSIS]
+TRAIN = """
+import sys
+from pathlib import Path
+print("trains", *sys.argv[1:])
+if sys.argv[3] == "distill" and not Path("mended").exists():
+    sys.exit("not yet")
+"""
 CORE = [name for name in NAMES if name < ANALYSIS]
 
 
@@ -27,6 +34,7 @@ def project(tmp_path, monkeypatch):
     shutil.copytree(HOME / "kdlib", folder / "kdlib", ignore=shutil.ignore_patterns("__pycache__"))
     for name in NAMES:
         write(folder, name, f"print({name!r}, 'says hello')")
+    (folder / "kdlib/arms.py").write_text(TRAIN)
     monkeypatch.delenv("KDLIB_ROOT", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     return folder
@@ -47,42 +55,46 @@ def snakemake(project, *targets, config=("profile=smoke", "seeds=1"), options=()
     )
 
 
-def test_a_failed_notebook_leaves_the_rest_and_is_not_taken_for_done(project):
-    write(project, "03_distill", "from pathlib import Path\nassert Path('mended').exists(), 'not yet'\nprint('mended')")
-    targets = [f"build/smoke/seed0/{name}.ipynb" for name in ("01_teacher", "03_distill")]
-    result = snakemake(project, *targets)
-    assert result.returncode != 0 and "not yet\n03_distill failed. Its copy: " in result.stderr
+def test_a_failed_training_or_notebook_leaves_the_rest_and_is_not_taken_for_done(project):
+    write(project, "04_exp1", "from pathlib import Path\nassert Path('mended').exists(), 'not yet'\nprint('mended')")
+    targets = [f"build/smoke/seed0/{name}.ipynb" for name in ("01_teacher", "03_distill", "04_exp1")]
+    result = snakemake(project, *targets, options=["--keep-going"])
+    assert result.returncode != 0 and "not yet\n04_exp1 failed. Its copy: " in result.stderr
+    assert (project / "build/smoke/trained/seed0/distill.log").read_text() == "not yet\n"
     assert "01_teacher says hello" in result.stdout, "what a notebook prints appears in the terminal"
-    assert (project / targets[0]).exists() and not (project / targets[1]).exists()
+    assert "trains smoke 0 exp1" in result.stdout, "and what a training prints"
+    assert [(project / target).exists() for target in targets] == [True, False, False]
     (project / "mended").touch()
     again = snakemake(project, *targets)
-    assert again.returncode == 0 and "mended" in again.stdout
-    assert "says hello" not in again.stdout, "what is done is not done again"
+    assert again.returncode == 0 and "mended" in again.stdout and "03_distill says hello" in again.stdout
+    assert "01_teacher" not in again.stdout and "exp1" not in re.findall(r"trains smoke 0 (\w+)", again.stdout)
     (project / "kdlib/report/plots.py").write_text("changed = True\n")
     assert needed(project, targets[0], ("profile=smoke", "seeds=1"), ()), "a change of kdlib shows"
 
 
 def needed(project, target, config, force=("--forceall",)):
-    """The notebooks, with their seeds, that would be executed for a target."""
+    """The notebooks and trainings, with their seeds, that would be run for a target."""
     result = snakemake(project, target, config=config, options=["--dry-run", *force, "--verbose"])
-    return set(re.findall(r"build/smoke/(?:(seed\d)/)?(\d\d_\w+)\.ipynb", result.stdout + result.stderr))
+    told = re.findall(
+        r"^build/smoke/(?:trained/)?(?:(seed\d)/)?(\w+)(?:\.ipynb)?: ", result.stdout + result.stderr, re.M
+    )
+    return set(told)
 
 
 def test_edges_follow_from_the_study(project):
     one, two = ("profile=smoke", "seeds=1"), ("profile=smoke", "seeds=2", "extra=1")
-    assert needed(project, "build/smoke/seed0/02_baseline.ipynb", one) == {("seed0", "02_baseline")}
-    assert needed(project, "build/smoke/seed0/05_exp2.ipynb", one) == {
-        ("seed0", name) for name in ("01_teacher", "04_exp1", "05_exp2")
+    assert needed(project, "build/smoke/seed0/02_baseline.ipynb", one) == {
+        ("seed0", "02_baseline"),
+        ("seed0", "baseline"),
     }
-    assert needed(project, f"build/smoke/{ANALYSIS}.ipynb", one) == {
-        ("", ANALYSIS),
-        *(("seed0", name) for name in CORE),
-    }
-    # Those beyond the note compare with its arms and show all seeds: the first copy is made when the others are there.
-    beyond = {("seed1", name) for name in (*CORE, "09_one_stage")}
+    fine_tuned = {("seed0", name) for name in ("05_exp2", "teacher", "hint", "exp2")}
+    assert needed(project, "build/smoke/seed0/05_exp2.ipynb", one) == fine_tuned
+    core = {("seed0", name) for name in (*CORE, *STUDY.core)}
+    assert needed(project, f"build/smoke/{ANALYSIS}.ipynb", one) == {("", ANALYSIS)} | core
+    # Those beyond the note compare with its arms, and show all seeds.
+    arms = {*STUDY.core, *(arm.name for arm in STUDY.trained_in("09_one_stage"))}
+    beyond = {("seed1", "09_one_stage")} | {(seed, arm) for seed in ("seed0", "seed1") for arm in arms}
     assert needed(project, "build/smoke/seed1/09_one_stage.ipynb", two) == beyond
-    both = beyond | {("seed0", name) for _, name in beyond}
-    assert needed(project, "build/smoke/seed0/09_one_stage.ipynb", two) == both
     assert "MissingRule" in snakemake(project, "build/smoke/seed0/09_one_stage.ipynb").stderr, "only with EXTRA=1"
 
 

@@ -1,6 +1,7 @@
 """Running the notebooks: one of them through papermill, or all of them as the graph of the Snakefile.
 
 python -m kdlib.report.run report [NAME=VALUE …]               PROFILE, SEEDS, CORES, EXTRA; then the summary
+python -m kdlib.report.run tune [NAME=VALUE …]                 SEEDS, CORES; then the rates that the results give
 python -m kdlib.report.run notebook FILE OUTPUT [name=value …]  one notebook, with these parameters
 """
 
@@ -30,11 +31,30 @@ class Failed(KdlibError):
 def report(options: Mapping[str, str]) -> str:
     """Run the notebooks of a profile, with EXTRA=1 those beyond the note too, and return the closing summary.
 
-    Raises `SettingError` for an option that cannot be, `DataUnavailable`, or `Failed`: a notebook failed, or the user
-    interrupted; the same command goes on from there.
+    Raises `SettingError` for an option that cannot be, `DataUnavailable`, or `Failed`: a training or notebook failed,
+    or the user interrupted; the same command goes on from there.
     """
+    given = _given(options)
+    profile = data(given["PROFILE"] or os.environ.get("KDLIB_PROFILE"))
+    _graph(profile, given, "report")
+    return summary(profile)
+
+
+def tune(options: Mapping[str, str]) -> str:
+    """Train what the tuning study still lacks; return the table of 10_settings. Errors as of `report`."""
+    from kdlib.report import settings
+    from kdlib.storage import runs
+    from kdlib.tuning import TUNING
+
+    given, (profile,) = _given(options), TUNING.profiles
+    runs.Replicate(profile, study=TUNING).data("cpu")
+    _graph(profile.name, given, "trainings")
+    return settings.rates(runs.load_all(profile, study=TUNING)).to_string()
+
+
+def _given(options: Mapping[str, str]) -> dict[str, str]:
+    """All options of a command, checked."""
     from kdlib.hardware import cores
-    from kdlib.storage import files
 
     for name in options:
         if name not in {*OPTIONS, *SET_UP}:
@@ -43,13 +63,19 @@ def report(options: Mapping[str, str]) -> str:
     for name, least in (("SEEDS", 1), ("CORES", 1), ("EXTRA", 0)):
         if not given[name].isdecimal() or int(given[name]) < least:
             raise SettingError(f"{name} must be a whole number of at least {least}, not {given[name]!r}.")
-    profile = data(given["PROFILE"] or os.environ.get("KDLIB_PROFILE"))
+    return given
+
+
+def _graph(profile: str, given: Mapping[str, str], target: str) -> None:
+    """Run the Snakefile up to a target. Raises `Failed`."""
+    from kdlib.storage import files
+
     folder = files.build(profile)
     log = folder / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    for old in folder.rglob(f"*{UNFINISHED}"):
+    for old in [*folder.rglob(f"*{UNFINISHED}"), *folder.glob("trained/*/*.log")]:
         old.unlink()
-    command = [sys.executable, "-m", "snakemake", "--cores", given["CORES"], "--rerun-incomplete", "--nolock"]
+    command = [sys.executable, "-m", "snakemake", target, "--cores", given["CORES"], "--rerun-incomplete", "--nolock"]
     command += ["--snakefile", str(files.CHECKOUT / "Snakefile"), "--config", f"profile={profile}"]
     command += [f"seeds={given['SEEDS']}", f"extra={given['EXTRA']}"]
     environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
@@ -63,8 +89,9 @@ def report(options: Mapping[str, str]) -> str:
     if failed := [_reason(path) for path in sorted(folder.rglob(f"*{UNFINISHED}"))]:
         raise Failed("\n\n".join(failed))
     if code:
-        raise Failed(f"The report is not complete: the same command goes on from here. The graph's log: {log}")
-    return summary(profile)
+        told = [path.read_text("utf-8").strip() for path in sorted(folder.glob("trained/*/*.log"))]
+        ending = f"The report is not complete: the same command goes on from here. The graph's log: {log}"
+        raise Failed("\n\n".join([*filter(None, told), ending]))
 
 
 def data(name: str | None) -> str:
@@ -136,6 +163,8 @@ def main(*words: str) -> None:
     match [word for word in words if "=" not in word]:
         case ["report"]:
             print(report(pairs))
+        case ["tune"]:
+            print(tune(pairs))
         case ["notebook", source, output]:
             parameters = {key: int(value) if value.isdecimal() else value for key, value in pairs.items()}
             notebook(Path(source), Path(output), parameters)
