@@ -10,8 +10,8 @@ ORDER = [
     "errors", "streams", "models", "regressors", "objectives", "data", "study", "optimiser", "hardware",
     "storage.files", "storage.cifar10", "storage.weights", "storage.records", "storage.logits",
     "storage.runs", "training", "tuning", "arms",
-    "report.note", "report.stats", "report.tables", "report.plots", "report.comparisons", "report.images",
-    "report.settings", "report.notebook", "report.run", "report.publish",
+    "report.note", "report.stats", "report.tables", "report.plots", "report.schematic", "report.comparisons",
+    "report.images", "report.settings", "report.notebook", "report.run", "report.publish",
 ]  # fmt: skip
 
 

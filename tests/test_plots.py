@@ -10,7 +10,9 @@ import pytest
 from factories import classified, record, results, sparsely
 from matplotlib.colors import to_hex
 
-from kdlib.report import comparisons, plots, stats
+from kdlib import models
+from kdlib.models import GUIDED_BLOCK
+from kdlib.report import comparisons, plots, schematic, stats
 from kdlib.report.plots import SPLITS
 from kdlib.storage.runs import Results
 from kdlib.study import STUDY
@@ -57,6 +59,16 @@ def test_picture_is_labelled_and_draws_without_complaint(name):
     assert drawn.get_suptitle() and drawn.get_supxlabel() == f"CIFAR-10, profile full, {seeds}"
     for axes in drawn.axes[:1] if name in ("confusions", "matrix") else drawn.axes:  # others share the vertical axis
         assert axes.get_xlabel() and (axes.get_ylabel() or texts(axes.get_yticklabels()))
+
+
+def test_the_schematic_shows_what_each_stage_trains():
+    student, panels = models.student(), schematic.schematic().axes
+    models.freeze(student, through=GUIDED_BLOCK)
+    rest = sum(rate > 0 for rate in student.rates) + 1  # the blocks that are trained, and the head
+    trained = [
+        [to_hex(box.get_facecolor()).upper() for box in panel.patches].count(schematic.TRAINED) for panel in panels
+    ]
+    assert trained == [GUIDED_BLOCK + 1, rest, len(student.blocks) + 1], "in stage one with the regressor"
 
 
 def test_the_foot_says_in_red_what_is_not_cifar10_and_names_what_was_not_run():

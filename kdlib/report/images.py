@@ -1,4 +1,4 @@
-"""Pictures of what the networks see: test images, their probabilities, and the maps of hidden layers.
+"""Pictures of what the networks see: test images, and the maps of hidden layers.
 
 Which images are shown follows from a rule that the docstring names; none is chosen by eye.
 """
@@ -16,54 +16,11 @@ from kdlib.models import GUIDED_BLOCK, ConvNet
 from kdlib.regressors import Regressor
 from kdlib.report import comparisons, plots, stats
 from kdlib.storage.runs import Results
-from kdlib.study import STUDY
 
-EXAMPLES = 6  # images whose probabilities are shown
-TELLING = 0.7  # a probability of the right class that leaves some for the others
 COUNT = 1000  # test images on which the R² of each channel is computed
 EXTREME = 3  # standard deviations at which the colours of hints end
 MAPPED = 3  # images whose hints are shown
 SHOWN = 10  # images in a row of those won or lost
-
-
-def dark_knowledge(data: Data, teacher: ConvNet, student: ConvNet, temperature: float) -> Figure:
-    """The probabilities of the teacher at T = 1 and at ``temperature``, and the student's, for some test images.
-
-    Of each class the one which the teacher classifies correctly with a probability closest to 70 %, of the first six
-    classes that have one.
-    """
-    logits = {"teacher": _logits(teacher, data), "student": _logits(student, data)}  # (M, classes)
-    right, labels = logits["teacher"].softmax(1), data.test_labels.cpu()
-    distance = (right.gather(1, labels[:, None])[:, 0] - TELLING).abs()
-    distance[right.argmax(1) != labels] = torch.inf
-    nearest = [int(torch.where(labels == number, distance, torch.inf).argmin()) for number in range(len(data.classes))]
-    chosen = [index for index in nearest if distance[index] < torch.inf][:EXAMPLES]
-    kinds = {
-        "teacher, T = 1": ("teacher", 1.0, STUDY.arm("teacher").colour),
-        f"teacher, T = {temperature:g}": ("teacher", temperature, plots.GREY),
-        "student, T = 1": ("student", 1.0, STUDY.arm("distill").colour),
-    }
-    columns = 3
-    rows = max(1, -(-len(chosen) // columns))
-    layout = (2 * rows, columns, 4.4 * rows + 0.6)  # rows of images, and below each a row of their probabilities
-    title = "Dark knowledge: the probabilities of the wrong classes"
-    figure, axes = plots.new(title, data.name, "", *layout, squeeze=False, height_ratios=[1, 2] * rows)
-    places = np.arange(len(data.classes))
-    above, below = axes[::2], axes[1::2]
-    for image, panel, index in zip(above.flat, below.flat, chosen, strict=False):
-        _draw_image(image, data, index)
-        image.set_title(f"true class: {data.classes[labels[index]]}")
-        for number, (label, (network, divisor, colour)) in enumerate(kinds.items()):
-            values = 100 * (logits[network][index] / divisor).softmax(0).numpy()
-            panel.barh(places + (number - 1) * 0.27, values, 0.25, color=colour, label=label)
-        panel.set(xlim=(0, 100), xlabel="probability (%)", ylim=(len(places) - 0.5, -0.5))
-        panel.set_yticks(places, data.classes)
-        panel.grid(False, axis="y")
-    for panel in [*above.flat[len(chosen) :], *below.flat[len(chosen) :]]:
-        panel.set_axis_off()
-    if chosen:
-        below[0, 0].legend(loc="center right")
-    return figure
 
 
 def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regressor) -> Figure:
@@ -125,12 +82,6 @@ def won_and_lost(data: Data, results: Results, seed: int, first: str, second: st
         for panel in row[len(indices) :]:
             panel.set_axis_off()
     return figure
-
-
-def _logits(model: ConvNet, data: Data) -> Tensor:
-    """Of all test images: (M, classes), on the CPU."""
-    with torch.inference_mode():
-        return torch.cat([model.eval()(images).cpu() for images, _ in data.test_batches()])
 
 
 def _hints(images: Tensor, teacher: ConvNet, student: ConvNet, regressor: Regressor) -> tuple[Tensor, Tensor]:

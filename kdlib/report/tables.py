@@ -9,29 +9,29 @@ import pandas as pd
 from kdlib.report import note, stats
 from kdlib.report.stats import Estimate, signed
 from kdlib.storage.records import Record
-from kdlib.storage.runs import Replicate, Results
+from kdlib.storage.runs import Results
 from kdlib.study import GAP, STUDY, Arm
 
 NOTHING, NOT_RUN, NOTED = "–", "not run", "the note (best epoch)"
-COLUMNS = ["parameters", "training accuracy", "test accuracy", NOTED, "loss", "soft loss", "hard loss"]
-COLUMNS += ["hint loss", "R² of the hint"]
+ACCURACIES = ["parameters", "training accuracy", "test accuracy", NOTED]
+LOSSES = ["loss", "soft loss", "hard loss", "hint loss", "R² of the hint"]
 
 
 def summary(results: Results) -> pd.DataFrame:
-    """One row a model, as text, with the `COLUMNS`.
+    """One row a model, as text, with the columns `ACCURACIES` and `LOSSES`.
 
     Losses are those of the final epoch on the training batches (nats; the hint loss in squared standard deviations of
     the hint); R² is that of the test images. The note reports the best epoch, here it is the final one.
     """
     rows = {arm.title: _row(results, arm) for arm in results.study.arms if arm.classifies}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=ACCURACIES + LOSSES)
 
 
 def _row(results: Results, arm: Arm) -> dict[str, str]:
     noted = note.FIGURES["test accuracy"].get(arm.name)
-    row = dict.fromkeys(COLUMNS, NOTHING) | ({NOTED: f"{noted} %"} if noted else {})
+    row = dict.fromkeys(ACCURACIES + LOSSES, NOTHING) | ({NOTED: f"{noted} %"} if noted else {})
     if not results.seeds(arm.name):
-        return dict.fromkeys(COLUMNS, NOT_RUN) | {NOTED: row[NOTED]}
+        return dict.fromkeys(row, NOT_RUN) | {NOTED: row[NOTED]}
     record = results.records(arm.name)[0]
     count = record.parameters  # written as the note does: "1.35 M", "306 k"
     row["parameters"] = f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
@@ -56,7 +56,7 @@ def note_summary() -> pd.DataFrame:
 
 
 def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
-    """The paired differences of test accuracy, as text; only those with an arm ``among`` some, if these are named.
+    """The paired differences of test accuracy, in points, as text; only those with an arm ``among`` some, if named.
 
     p is that of the paired t-test over seeds. Those of the primary contrasts are adjusted by Holm's method for the
     number of all primary contrasts in ``results``, shown or not: so name arms here rather than select records.
@@ -65,21 +65,23 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
     p_values = {pair: stats.p_value(results, pair.first, pair.second) for pair in compared}
     primary = [pair for pair in compared if pair.kind == "primary"]
     adjusted = dict(zip(primary, stats.holm([p_values[pair] for pair in primary]), strict=True))
-    rows = {}
+    rows, over = {}, []
     for pair in compared:
         if among and not {pair.first, pair.second} & set(among):
             continue
         estimate = stats.difference(results, pair.first, pair.second)
         p = _p_text(adjusted.get(pair, p_values[pair]))
-        rows[" − ".join(results.study.arm(name).title for name in (pair.first, pair.second))] = {
-            "kind": f"{pair.kind}, {estimate.n:,} {estimate.source}",
-            "difference (points)": signed(estimate.mean),
+        over.append(f"{estimate.n:,} {estimate.source}")
+        title = " − ".join(results.study.arm(name).title for name in (pair.first, pair.second))
+        rows[f"{title} (exploratory)" if pair.kind == "exploratory" else title] = {
+            "difference": signed(estimate.mean),
             "95 % interval": _interval(estimate),
             "verdict": stats.verdict(estimate),
             "p": f"{p} (Holm)" if pair in adjusted and p != NOTHING else p,
         }
-    columns = ["kind", "difference (points)", "95 % interval", "verdict", "p"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("contrast")
+    columns = ["difference", "95 % interval", "verdict", "p"]
+    name = f"contrast, over {' or '.join(dict.fromkeys(over))}"
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(name)
 
 
 def _interval(estimate: Estimate) -> str:
@@ -95,7 +97,7 @@ def conclusions(results: Results) -> pd.DataFrame:
 
     Of test accuracies the interval of the difference decides: "undecided" is where it includes zero. Other measures are
     compared after rounding, and "undecided" is where the seeds disagree. Accuracies within `GAP` points are equal where
-    the note calls them so. A single seed decides nothing about accuracies.
+    the note calls them so. A single seed decides nothing.
     """
     rows = []
     for claim in note.CLAIMS:
@@ -109,7 +111,7 @@ def conclusions(results: Results) -> pd.DataFrame:
         else:
             agree = [_relation(pair, digits, claim.sign) == claim.sign for pair in pairs]
         holds = "yes" if all(agree) else "undecided" if any(agree) else "no"
-        if len(pairs) == 1 and "accuracy" in claim.measure:
+        if len(pairs) == 1:
             holds = "one seed"
         mean = np.mean(pairs, axis=0)
         noted = f" {claim.sign} ".join(results.study.arm(arm).title for arm in arms)
@@ -151,18 +153,6 @@ def better_classes(results: Results, seed: int) -> pd.DataFrame:
         rows += sorted(better, key=lambda row: row[4], reverse=True)
     columns = ["model", "class", "student (%)", "teacher (%)", "difference (points)", "McNemar's p"]
     return pd.DataFrame(rows, columns=columns).set_index(["model", "class"]).round(2)
-
-
-def variants(replicate: Replicate) -> pd.DataFrame:
-    """Runs in which a reader changed a setting, as text: their test accuracy beside that of the unchanged run."""
-    unchanged, rows = replicate.records(), []
-    for record in map(Record.load, sorted(replicate.folder.glob("*-*.json"))):
-        here, standard = stats.accuracy(record), unchanged.get(STUDY.arm(record.run).name)
-        there = stats.accuracy(standard) if standard else np.nan
-        beside = (f"{there:.2f}", signed(here - there)) if standard else (NOTHING, NOTHING)
-        rows.append((record.run, f"{here:.2f}", *beside))
-    columns = ["run", "test accuracy (%)", "unchanged (%)", "difference (points)"]
-    return pd.DataFrame(rows, columns=columns).set_index("run")
 
 
 def expected(own: Results, path: Path) -> pd.DataFrame:
