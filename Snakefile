@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdlib.storage import files
 from kdlib.study import ANALYSIS
-from kdlib.tuning import study_of
+from kdlib.editions import study_of
 
 PROFILE = config.get("profile", "quick")
 STUDY = study_of(PROFILE)

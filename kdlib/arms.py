@@ -7,18 +7,22 @@ that a new one needs no code.
 """
 
 import sys
+from pathlib import Path
+
+import torch
 
 from kdlib import models
 from kdlib.data import Data
+from kdlib.editions import study_of
 from kdlib.errors import SettingError, as_sentences, nearest
 from kdlib.models import GUIDED_BLOCK, ConvNet
 from kdlib.objectives import Classify, Distill, Hint, Joint, Objective
 from kdlib.regressors import REGRESSORS
+from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Run
 from kdlib.study import with_own
 from kdlib.training import fit
-from kdlib.tuning import study_of
 
 
 def train(run: Run, data: Data) -> Record:
@@ -60,12 +64,27 @@ def _student(run: Run, data: Data) -> ConvNet:
         if arm.takes == "all":
             return trained
         student.blocks[:GUIDED_BLOCK].load_state_dict(trained.blocks[:GUIDED_BLOCK].state_dict())
+        if arm.takes == "front with matrix":
+            _multiply_in(student, replicate.run(need).weights_path)
     return student
+
+
+@torch.no_grad()
+def _multiply_in(student: ConvNet, path: Path) -> None:
+    """Multiply the matrix of a stage one, from its weights file, into the convolution that ends the guided layer.
+
+    A 1 × 1 convolution after one of 3 × 3 is one of 3 × 3. The bias is left out: it moves the mean of a channel, which
+    the batch normalisation behind takes away. Raises `SettingError` if the matrix is not square.
+    """
+    kernel = student.blocks[GUIDED_BLOCK - 1][-1].weight  # (guided, in, 3, 3)
+    matrix = files.read_tensors(path)[0]["regressor.conv.weight"][:, :, 0, 0].to(kernel)  # (hint, guided)
+    if matrix.shape != (len(kernel), len(kernel)):
+        raise SettingError("Only a matrix between equally wide layers can be kept: use the body S′.")
+    kernel.copy_(torch.einsum("hg,gixy->hixy", matrix, kernel))
 
 
 if __name__ == "__main__":
     with as_sentences():
         profile, seed, name = sys.argv[1:]
-        study = study_of(profile)
-        replicate = Replicate(study.profile(profile), int(seed), study)
+        replicate = Replicate(study_of(profile).profile(profile), int(seed))
         train(replicate.run(name), replicate.data())

@@ -79,20 +79,21 @@ class Arm:
     regressor: str = "learned"  # of stage one or a single stage: a name in `regressors.REGRESSORS`
     guided_rate: float = 1.0  # scale of the guided layers' learning rate in stage two, 0 (frozen) to 1
     hint_weight: float = 0.0  # of the hint loss in a single stage
-    takes: Literal["all", "front"] = "all"  # what it starts with of the student that it needs; front: guided layers
-    both_stages: bool = False  # whether it trains for the epochs of stage one and stage two together
-    own: Mapping[str, Any] = field(
-        default_factory=dict, hash=False
-    )  # what it has in place of its profile's: see `with_own`
+    # What it starts with of the student that it needs: all; its guided layers, the front; or the front with the matrix
+    # of its stage one multiplied into the guided layer, which is as wide as the hint then.
+    takes: Literal["all", "front", "front with matrix"] = "all"
+    lasts: tuple[float, float] | None = None  # so much of the epochs of stage one and of stage two; None: its own stage
+    # What it has in place of its profile's: see `with_own`.
+    own: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        used = {"both_stages", "own"} | ({"body"} if self.stage != "teacher" else set())
+        used = {"lasts", "own"} | ({"body"} if self.stage != "teacher" else set())
         if self.stage == "stage one" or self.hint_weight:
             used |= {"regressor"}
         if self.stage == "stage two" and "teacher" in self.needs:
             used |= {"guided_rate", "hint_weight", "takes"}
-        if self.body not in ("S", "S′") or self.takes not in ("all", "front"):
-            raise SettingError(f"{self.name}: body must be S or S′, and takes all or front.")
+        if self.body not in ("S", "S′") or self.takes not in ("all", "front", "front with matrix"):
+            raise SettingError(f"{self.name}: body must be S or S′, and takes all, front or front with matrix.")
         for setting in fields(self)[6:]:
             if setting.name not in used and getattr(self, setting.name) != setting.default:
                 raise SettingError(f"The arm {self.name} makes no use of {setting.name}: drop it.")
@@ -105,7 +106,7 @@ class Arm:
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides how it is trained, beside its schedule, losses and network; not what it is called."""
-        return {setting.name: getattr(self, setting.name) for setting in fields(self)[5:-1]}
+        return {setting.name: getattr(self, setting.name) for setting in fields(self)[5:-2]}
 
     @property
     def group(self) -> Literal["teacher", "hint", "scratch", "tuned", "frozen"]:
@@ -119,8 +120,9 @@ class Arm:
     def schedule(self, profile: Profile) -> Schedule:
         """That of its group in a profile, with what is its own."""
         schedule = getattr(profile, self.group)
-        more = profile.hint.epochs if self.both_stages else 0
-        return with_own(replace(schedule, epochs=schedule.epochs + more), self.own)
+        one, two = self.lasts or ((1, 0) if self.group == "hint" else (0, 1))
+        epochs = round(one * profile.hint.epochs + two * schedule.epochs)
+        return with_own(replace(schedule, epochs=epochs), self.own)
 
     def shape(self, profile: Profile) -> Shape:
         """That of its network in a profile, with what is its own."""
@@ -212,21 +214,19 @@ class Study:
 BASE, DISTILL, FROZEN, TUNED = "#E69F00", "#56B4E9", "#D55E00", "#009E73"
 MATRIX, FREEZING, ONE_STAGE = "07_regressor", "08_freezing", "09_one_stage"
 BY_TEACHER, HINT = ("teacher",), ("teacher", "hint")
+HALF, BOTH, DOUBLE = (0.5, 0.5), (1, 1), (2, 2)  # of the epochs of stage one and stage two
 NONE, LEARNED, RANDOM = (("teacher", f"hint_wide_{regressor}") for regressor in ("none", "learned", "random"))
 
 _TINY = Schedule(epochs=2, batch_size=32)
-_FULL = Profile(  # the study to publish
-    "full", "cifar10", teacher=Schedule(18), hint=Schedule(6, 0.2, weight_decay=0.0), scratch=Schedule(18),
-    tuned=Schedule(18, 0.05), frozen=Schedule(18),
-)  # fmt: skip
+_HINT, _TUNED = Schedule(6, 0.2, weight_decay=0.0), Schedule(18, 0.05)
+_FULL = Profile("full", "cifar10", Schedule(18), _HINT, scratch=Schedule(18), tuned=_TUNED, frozen=Schedule(18))
 
-# The published run is of the first edition of this study: other networks, and one rate for all of stage two.
+# The networks of the first edition, which is still the published one; and of smoke, for the tests that compare outputs.
 FIRST = {
     "teacher": Shape(((32,), (64, 64), (128, 128, 128), (256, 272)), "ReLU"),
     "S": replace(STUDENT, activation="ReLU"),
     "S′": Shape(((16,), (48, 48, 48), (48, 48, 48, 128), (56, 64, 72)), "ReLU"),
 }
-
 
 STUDY = Study(
     profiles=(
@@ -247,47 +247,52 @@ STUDY = Study(
         # S is the student of the note's experiments; S′ one of the same size, whose guided layer needs no matrix.
         Arm("wide_baseline", "S′ baseline", BASE, MATRIX, body="S′"),
         Arm("wide_distill", "S′ (distilled)", DISTILL, MATRIX, BY_TEACHER, body="S′"),
+        Arm("wide_distill_long", "S′ (distilled), equal cost", "#0072B2", MATRIX, BY_TEACHER, body="S′", lasts=BOTH),
         Arm("hint_wide_none", "stage one, S′, no matrix", "#88CCEE", MATRIX, BY_TEACHER, "stage one", "S′", "none"),
         Arm("wide_none_frozen", "S′, no matrix (frozen)", FROZEN, MATRIX, NONE, body="S′", guided_rate=0.0),
         Arm("wide_none_tuned", "S′, no matrix (fine-tuned)", TUNED, MATRIX, NONE, body="S′"),
         Arm("hint_wide_learned", "stage one, S′, learned", "#882255", MATRIX, BY_TEACHER, "stage one", "S′", "learned"),
         Arm("wide_learned_frozen", "S′, learned (frozen)", FROZEN, MATRIX, LEARNED, body="S′", guided_rate=0.0),
         Arm("wide_learned_tuned", "S′, learned (fine-tuned)", TUNED, MATRIX, LEARNED, body="S′"),
+        Arm("wide_kept_frozen", "S′, learned and kept (frozen)", "#AA4499", MATRIX, LEARNED, body="S′",
+            guided_rate=0.0, takes="front with matrix"),
         Arm("hint_wide_random", "stage one, S′, random", "#999933", MATRIX, BY_TEACHER, "stage one", "S′", "random"),
         Arm("wide_random_frozen", "S′, random (frozen)", FROZEN, MATRIX, RANDOM, body="S′", guided_rate=0.0),
         Arm("wide_random_tuned", "S′, random (fine-tuned)", TUNED, MATRIX, RANDOM, body="S′"),
-        Arm("half_rate", "exp. 2, half the rate", "#661100", MATRIX, HINT, own={"learning_rate": 0.05}),
-        Arm("distill_frozen", "distilled front (frozen)", "#AA4499", FREEZING, ("teacher", "distill"),
+        Arm("distill_short", "distilled, epochs of stage one", "#44AA99", FREEZING, BY_TEACHER, lasts=(1, 0)),
+        Arm("short_frozen", "distilled front (frozen)", "#AA4499", FREEZING, ("teacher", "distill_short"),
             guided_rate=0.0, takes="front"),
         Arm("scale01", "guided rate × 0.1", "#BB5566", FREEZING, HINT, guided_rate=0.1),
         Arm("scale03", "guided rate × 0.3", "#004488", FREEZING, HINT, guided_rate=0.3),
-        Arm("distill_long", "distilled, equal cost", "#0072B2", ONE_STAGE, BY_TEACHER, both_stages=True),
-        Arm("joint_distill", "one stage: hint, distillation", "#DDCC77", ONE_STAGE, BY_TEACHER,
-            both_stages=True, hint_weight=1.0),
+        Arm("distill_long", "distilled, equal cost", "#0072B2", ONE_STAGE, BY_TEACHER, lasts=BOTH),
+        Arm("joint_distill", "one stage: hint, distillation", "#DDCC77", ONE_STAGE, BY_TEACHER, lasts=BOTH,
+            hint_weight=1.0),
+        # The cost: half, all and twice the epochs of both stages. In the middle are distill_long and exp2.
+        Arm("baseline_half", "baseline, half the cost", BASE, ONE_STAGE, lasts=HALF),
+        Arm("baseline_long", "baseline, equal cost", BASE, ONE_STAGE, lasts=BOTH),
+        Arm("baseline_double", "baseline, twice the cost", BASE, ONE_STAGE, lasts=DOUBLE),
+        Arm("distill_half", "distilled, half the cost", DISTILL, ONE_STAGE, BY_TEACHER, lasts=HALF),
+        Arm("distill_double", "distilled, twice the cost", DISTILL, ONE_STAGE, BY_TEACHER, lasts=DOUBLE),
+        Arm("hint_half", "stage one, half", "#CC79A7", ONE_STAGE, BY_TEACHER, "stage one", lasts=(0.5, 0)),
+        Arm("exp2_half", "exp. 2, half the cost", TUNED, ONE_STAGE, ("teacher", "hint_half"), lasts=(0, 0.5)),
+        Arm("hint_double", "stage one, twice", "#CC79A7", ONE_STAGE, BY_TEACHER, "stage one", lasts=(2, 0)),
+        Arm("exp2_double", "exp. 2, twice the cost", TUNED, ONE_STAGE, ("teacher", "hint_double"), lasts=(0, 2)),
     ),
     contrasts=(
-        # Without the matrix and with it: the same body; the note's protocol, in which S has it and S′ has none.
-        Contrast("wide_none_frozen", "wide_learned_frozen", "primary"),
-        Contrast("wide_none_tuned", "wide_learned_tuned", "primary"),
-        Contrast("wide_none_frozen", "exp1", "primary"), Contrast("wide_none_tuned", "exp2", "primary"),
+        # Without the matrix and with it: the note's protocol, in which S has it and S′ has none; the same body.
+        Contrast("wide_none_frozen", "exp1", "primary"), Contrast("wide_none_frozen", "wide_learned_frozen", "primary"),
+        Contrast("wide_none_tuned", "exp2", "primary"), Contrast("wide_none_tuned", "wide_learned_tuned", "primary"),
         # The note's own arms.
         Contrast("exp2", "exp1"), Contrast("exp2", "distill"), Contrast("distill", "baseline"),
         Contrast("teacher", "baseline"), Contrast("exp2", "baseline"), Contrast("distill", "exp1"),
         Contrast("baseline", "exp1"),
-        # The two bodies alike, a random matrix, what each way gains over distillation of the same body.
+        # The two bodies alike; a rotation alone, and a learned matrix against it; the matrix kept.
         Contrast("wide_baseline", "baseline"), Contrast("wide_distill", "distill"),
+        Contrast("wide_none_frozen", "wide_random_frozen"), Contrast("wide_none_tuned", "wide_random_tuned"),
         Contrast("wide_random_frozen", "wide_learned_frozen"), Contrast("wide_random_tuned", "wide_learned_tuned"),
-        Contrast("wide_none_frozen", "wide_distill"), Contrast("wide_none_tuned", "wide_distill"),
-        Contrast("wide_learned_frozen", "wide_distill"), Contrast("wide_learned_tuned", "wide_distill"),
-        Contrast("wide_random_frozen", "wide_distill"), Contrast("wide_random_tuned", "wide_distill"),
+        Contrast("wide_kept_frozen", "wide_learned_frozen"),
         # Freezing and cost.
-        Contrast("exp1", "distill_frozen"), Contrast("distill_frozen", "distill"), Contrast("scale01", "exp2"),
-        Contrast("scale03", "exp2"), Contrast("exp2", "distill_long"), Contrast("joint_distill", "exp2"),
-        Contrast("joint_distill", "distill_long"),
-        # Named when the results were known: a rotation alone, lower rates.
-        Contrast("wide_none_frozen", "wide_random_frozen", "exploratory"),
-        Contrast("wide_none_tuned", "wide_random_tuned", "exploratory"),
-        Contrast("half_rate", "exp2", "exploratory"), Contrast("half_rate", "distill_long", "exploratory"),
-        Contrast("scale03", "distill_long", "exploratory"),
+        Contrast("exp1", "short_frozen"), Contrast("exp2", "distill_long"),
+        Contrast("wide_none_tuned", "wide_distill_long"),
     ),
 )  # fmt: skip

@@ -9,12 +9,12 @@ from typing import Any
 
 from kdlib.study import (
     BASE,
+    BOTH,
     BY_TEACHER,
     DISTILL,
     FIRST,
     FROZEN,
     HINT,
-    STUDY,
     TUNED,
     Arm,
     Contrast,
@@ -42,7 +42,7 @@ def _at(rates: tuple[float, ...], name: str, title: str, *settings: Any, **more:
 _T = ("#000000", SETTINGS, (), "teacher")
 _ONE = ("#CC79A7", SETTINGS, BY_TEACHER, "stage one")
 _NONE = ("#88CCEE", SETTINGS, BY_TEACHER, "stage one", "S′", "none")
-_EQUAL = {"needs": BY_TEACHER, "both_stages": True}
+_EQUAL = {"needs": BY_TEACHER, "lasts": BOTH}
 _AFTER = {"needs": ("teacher", "hint_wide_none"), "body": "S′"}
 
 TUNING = Study(
@@ -82,8 +82,3 @@ TUNING = Study(
         Contrast("exp2_12", "exp2_500"),
     ),
 )  # fmt: skip
-
-
-def study_of(profile: str) -> Study:
-    """The study that has a profile of this name: TUNING for "tuning", else STUDY."""
-    return TUNING if profile == _PROFILE.name else STUDY

@@ -6,11 +6,11 @@ import zlib
 import numpy as np
 
 from kdlib.data import DATASETS
+from kdlib.editions import study_of
 from kdlib.storage import files
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import STUDY
-from kdlib.tuning import study_of
 
 STEPS = 20  # an epoch
 MEANS = {"teacher": 91.8, "baseline": 89.6, "distill": 90.3, "exp1": 87.9, "exp2": 91.0}  # %; of other arms 90

@@ -7,6 +7,7 @@ import torch
 from conftest import SMALL
 
 from kdlib import arms, hardware, models
+from kdlib.errors import SettingError
 from kdlib.models import GUIDED_BLOCK
 from kdlib.objectives import Distill, Hint
 from kdlib.regressors import Regressor
@@ -42,7 +43,7 @@ def root(small_data, tmp_path_factory):
 def replicate_of(study=WIDER):
     profile = STUDY.profile("smoke")
     groups = {"teacher": 0.1, "hint": 0.2, "scratch": 0.3, "tuned": 0.4, "frozen": 0.5}  # the learning rate of each
-    groups = {name: Schedule(2 if name == "hint" else 3, rate / 10, batch_size=128) for name, rate in groups.items()}
+    groups = {name: Schedule(2 if name == "hint" else 4, rate / 10, batch_size=128) for name, rate in groups.items()}
     return Replicate(dataclasses.replace(profile, **groups, networks=NETWORKS), 0, study)
 
 
@@ -72,18 +73,11 @@ def test_an_arm_is_trained_as_its_entry_says(trained, name):
     assert made.objective["rates"] == [arm.guided_rate] * GUIDED_BLOCK + [1.0]
     shape = NARROW if arm.stage != "teacher" and arm.body == "S" else SMALL
     assert (made.widths, made.activation) == ([list(block) for block in shape.widths], shape.activation)
-    epochs = (2 if kind == "Hint" else 3) + 2 * arm.both_stages
+    one, two = arm.lasts or ((1, 0) if kind == "Hint" else (0, 1))
+    epochs = 2 * one + 4 * two
     assert len(record.train["total"]) == epochs == made.schedule["epochs"]
-    group = (
-        "teacher"
-        if arm.stage == "teacher"
-        else "hint"
-        if kind == "Hint"
-        else "frozen"
-        if arm.guided_rate == 0
-        else None
-    )
-    group = group or ("tuned" if len(arm.needs) == 2 else "scratch")
+    group = "frozen" if arm.guided_rate == 0 else "tuned" if len(arm.needs) == 2 else "scratch"
+    group = {"teacher": "teacher", "stage one": "hint"}.get(arm.stage, group)
     assert made.schedule["learning_rate"] == arm.own.get("learning_rate", getattr(profile, group).learning_rate)
     if made.objective["name"] == "Distill":
         assert (made.objective["alpha"], made.objective["temperature"]) == (profile.alpha, profile.temperature)
@@ -92,13 +86,29 @@ def test_an_arm_is_trained_as_its_entry_says(trained, name):
     assert made.objective.get("weight", 0) == arm.hint_weight
     for need in arm.needs:
         role = "teacher" if need == "teacher" else "model"
-        assert arm.takes == "front" or made.start[role] == trained.run(need).record().weights["model"]
+        assert arm.takes != "all" or made.start[role] == trained.run(need).record().weights["model"]
 
 
 def test_behind_the_front_of_the_distilled_student_everything_starts_anew(trained, small_data):
-    student, new = arms.objective(trained.run("distill_frozen"), small_data).modules["model"], models.student(0, NARROW)
+    student, new = arms.objective(trained.run("short_frozen"), small_data).modules["model"], models.student(0, NARROW)
     assert equal(student.blocks[GUIDED_BLOCK:], new.blocks[GUIDED_BLOCK:]) and equal(student.head, new.head)
-    assert equal(student.blocks[:GUIDED_BLOCK], trained.load("distill").blocks[:GUIDED_BLOCK])
+    assert equal(student.blocks[:GUIDED_BLOCK], trained.load("distill_short").blocks[:GUIDED_BLOCK])
+
+
+def test_a_matrix_that_is_kept_predicts_the_hint_within_the_network(trained, small_data):
+    """Up to a constant in each channel, which the batch normalisation behind the guided layer takes away."""
+    kept = arms.objective(trained.run("wide_kept_frozen"), small_data).modules["model"].eval()
+    teacher, student = trained.load("teacher"), trained.load("hint_wide_learned")
+    regressor, run = Regressor(student, teacher, small_data.sample()), trained.run("hint_wide_learned")
+    run.load_weights({"regressor": regressor}, run.record())
+    images = small_data.sample(16)
+    with torch.no_grad():
+        predicted = regressor(student.features(images, through=GUIDED_BLOCK))
+        inside = kept.features(images, through=GUIDED_BLOCK) + regressor.conv.bias[:, None, None]
+    torch.testing.assert_close(inside, predicted, rtol=1e-4, atol=1e-4)
+    assert kept.rates == [0.0] * GUIDED_BLOCK + [1.0]
+    with pytest.raises(SettingError, match="Only a matrix between equally wide layers can be kept: use the body S′"):
+        arms.objective(changed("exp1", takes="front with matrix").run("exp1"), small_data)
 
 
 def test_a_single_stage_trains_its_guided_layers_at_their_own_rate(trained, small_data):

@@ -7,9 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kdlib"
 ORDER = [
-    "errors", "streams", "models", "regressors", "objectives", "data", "study", "optimiser", "hardware",
+    "errors", "streams", "models", "regressors", "objectives", "data", "study", "tuning", "editions",
+    "optimiser", "hardware",
     "storage.files", "storage.cifar10", "storage.weights", "storage.records", "storage.logits",
-    "storage.runs", "training", "tuning", "arms",
+    "storage.runs", "training", "arms",
     "report.note", "report.stats", "report.tables", "report.plots", "report.schematic", "report.comparisons",
     "report.images", "report.settings", "report.notebook", "report.run", "report.publish",
 ]  # fmt: skip

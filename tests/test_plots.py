@@ -30,7 +30,7 @@ OF_ONE_SEED = {
     "six_plots": lambda: plots.six_plots(RUNS["hint"], RUNS["exp1"]),
     "confusions": lambda: comparisons.confusions(CORE, 0),
 }
-OF_ALL = {"accuracy_curves": CORE, "loss_curves": CORE, "matrix": ALL, "scales": ALL}
+OF_ALL = {"accuracy_curves": CORE, "loss_curves": CORE, "matrix": ALL, "scales": ALL, "cost": ALL}
 
 
 @functools.cache
@@ -150,8 +150,31 @@ def test_the_picture_of_the_matrix_has_the_note_the_same_body_and_a_rotation_fro
 def test_scales_are_of_the_arms_that_differ_from_exp2_in_the_guided_rate_alone():
     own = replace(STUDY.arm("exp2"), name="own", notebook="08_freezing", guided_rate=0.5)
     arms = (*STUDY.arms, own, replace(own, name="other_hint", needs=("teacher", "hint_wide_none")))
-    runs = RUNS | {"own": RUNS["exp2"], "other_hint": RUNS["exp2"]}  # the study has other rates: half_rate
+    runs = RUNS | {"own": RUNS["exp2"], "other_hint": RUNS["exp2"]}
     (axes,) = comparisons.scales(Results(replace(STUDY, arms=arms), {0: runs})).axes
     shown = {"exp1": 0, "scale01": 0.1, "scale03": 0.3, "own": 0.5, "exp2": 1}
     assert [float(label.split("\n")[0]) for label in texts(axes.get_xticklabels())] == list(shown.values())
     assert texts(axes.texts) == [f"{stats.accuracy(runs[name]):.2f}" for name in shown]
+
+
+def test_cost_is_over_all_epochs_with_those_of_stage_one():
+    lengths = {
+        "baseline": 4,
+        "baseline_half": 2,
+        "distill_long": 5,
+        "hint": 1,
+        "exp2": 4,
+        "hint_double": 2,
+        "exp2_double": 8,
+    }
+    made = {name: record(name, images=50, epochs=epochs, accuracy=80 + epochs) for name, epochs in lengths.items()}
+    (axes,) = comparisons.cost(Results(STUDY, {0: made | {"wide_none_tuned": made["exp2"]}})).axes
+    lines = {
+        line.get_color(): dict(zip(*map(list, line.get_data()), strict=True))
+        for line in axes.lines
+        if line.get_linestyle() == "-"
+    }
+    assert lines[COLOURS["baseline"]] == pytest.approx({2: 82, 4: 84}) and lines[COLOURS["distill"]] == pytest.approx(
+        {5: 85}
+    )
+    assert lines[COLOURS["exp2"]] == pytest.approx({5: 84, 10: 88})

@@ -16,7 +16,7 @@ from kdlib.study import STUDY
 from kdlib.training import fit
 
 FULL, PUBLISHED = STUDY.profile("full"), STUDY.profile("published")
-NAMES = (*STUDY.core, "distill_frozen", "joint_distill")
+NAMES = (*STUDY.core, "short_frozen", "joint_distill")
 
 
 def path_of(name, seed=2):
@@ -60,10 +60,10 @@ def test_all_records_of_all_seeds_are_found_and_nothing_else(two_seeds, project)
 
 
 def test_results_give_records_by_arm_and_narrow_to_some():
-    found = results(2, images=20, epochs=1, without=("half_rate", "distill_long"))
-    assert found.seeds() == [0, 1] and found.seeds("exp1", "half_rate") == [] == found.records("half_rate")
+    found = results(2, images=20, epochs=1, without=("scale03", "distill_long"))
+    assert found.seeds() == [0, 1] and found.seeds("exp1", "scale03") == [] == found.records("scale03")
     assert [made.run for made in found.together("exp2", "exp1")[1]] == ["exp2", "exp1"]
-    assert [arm.name for arm in found.missing] == ["half_rate", "distill_long"]
+    assert [arm.name for arm in found.missing] == ["scale03", "distill_long"]
     assert set(found.of("exp1").by_seed[0]) == {"teacher", "hint", "exp1"}, "and what it needs"
     assert tuple(found.core.by_seed[1]) == STUDY.core and len(found.core.study.contrasts) == 7
 

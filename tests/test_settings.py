@@ -64,7 +64,7 @@ def test_a_trial_is_judged_over_three_seeds():
 
 @pytest.fixture(scope="module")
 def committed():
-    return load_all(PROFILE, study=TUNING)
+    return load_all(PROFILE)
 
 
 def test_the_rates_of_the_study_are_those_that_the_rule_gives_from_the_records(committed):

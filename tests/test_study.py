@@ -94,5 +94,5 @@ def test_the_four_primary_contrasts_take_the_matrix_away():
         stage_one, other = STUDY.arm(first.needs[1]), STUDY.arm(second.needs[1])
         assert (stage_one.regressor, other.regressor) == ("none", "learned")
         assert {**first.settings, "body": other.body} == second.settings, "the same stage two, but for the body"
-    # On the body S′, and against the note's experiments.
-    assert [(other.body, other.guided_rate) for _, other in pairs] == [("S′", 0), ("S′", 1), ("S", 0), ("S", 1)]
+    # Against the note's experiments, and on the body S′.
+    assert [(other.body, other.guided_rate) for _, other in pairs] == [("S", 0), ("S′", 0), ("S", 1), ("S′", 1)]

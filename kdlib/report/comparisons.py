@@ -144,6 +144,28 @@ def scales(results: Results) -> Figure:
     return figure
 
 
+def cost(results: Results) -> Figure:
+    """Final test accuracy over the epochs of both stages together: a line for each way to train S."""
+    figure, axes = new(results, "What training longer gains")
+    estimates, places = [], set()
+    for way in map(STUDY.arm, ("baseline", "distill", "exp2", "joint_distill")):
+        alike = [arm for arm in results.models if (arm.settings, arm.group, arm.own) == (way.settings, way.group, {})]
+        points = {}  # {epochs: estimate}
+        for arm in (arm for arm in alike if len(arm.needs) == len(way.needs)):
+            trained = [results.records(name)[0] for name in (arm.name, *arm.needs) if name != "teacher"]
+            points[sum(len(record.epochs("train")) for record in trained)] = stats.mean_accuracy(results, arm.name)
+        points = dict(sorted(points.items()))
+        means, halves = [value.mean for value in points.values()], [value.half_width for value in points.values()]
+        axes.errorbar(list(points), means, yerr=halves, fmt="o-", capsize=4, color=way.colour, label=way.title)
+        estimates, places = [*estimates, *points.values()], places | points.keys()
+    axes.set(xscale="log", xlabel="epochs trained in all, stage one included (log scale)", ylabel=f"test {ACCURACY}",
+             title=f"after the final epoch; intervals over {_over(estimates)}")  # fmt: skip
+    axes.set_xticks(sorted(places), sorted(places), minor=False)
+    axes.set_xticks([], minor=True)
+    axes.legend()
+    return figure
+
+
 def new(results: Results, title: str, *layout: float, **options: Any) -> tuple[Figure, Any]:
     """A figure of several arms, and its axes: `plots.new` with what the records are at the foot."""
     record, missing = results.any_record, results.missing

@@ -1,6 +1,7 @@
 """What a notebook does around its experiment: its beginning, how it shows errors, what its run found."""
 
 import ast
+import os
 import traceback
 from typing import Any
 
@@ -11,13 +12,13 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 
 from kdlib import hardware
+from kdlib.editions import study_of
 from kdlib.errors import KdlibError, SettingError, nearest
 from kdlib.report import tables
 from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import PUBLISHED, Profile
-from kdlib.tuning import study_of
 
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
 
@@ -37,8 +38,7 @@ def begin(profile: str | None, seed: int, **changes: float | None) -> Replicate:
     for name in _assigned(shell.user_ns["In"], "# Parameters"):  # the cell that papermill adds
         if name not in known:
             raise SettingError(f"{name} is no parameter of this notebook{nearest(name, known)}")
-    study = study_of(profile or "")
-    replicate = Replicate(study.profile(profile, **changes), seed, study)
+    replicate = Replicate(study_of(profile or os.environ.get("KDLIB_PROFILE", "")).profile(profile, **changes), seed)
     display(_banner(replicate.profile))
     return replicate
 

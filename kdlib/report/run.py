@@ -47,9 +47,9 @@ def tune(options: Mapping[str, str]) -> str:
     from kdlib.tuning import TUNING
 
     given, (profile,) = _given(options), TUNING.profiles
-    runs.Replicate(profile, study=TUNING).data("cpu")
+    runs.Replicate(profile).data("cpu")
     _graph(profile.name, given, "trainings")
-    return settings.rates(runs.load_all(profile, study=TUNING)).to_string()
+    return settings.rates(runs.load_all(profile)).to_string()
 
 
 def _given(options: Mapping[str, str]) -> dict[str, str]:

@@ -8,12 +8,13 @@ import torch
 
 from kdlib import data, hardware
 from kdlib.data import Data
+from kdlib.editions import study_of
 from kdlib.errors import NotTrained, SettingError, StorageError
 from kdlib.models import ConvNet, Shape
 from kdlib.storage import cifar10, files, weights
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import PUBLISHED, STUDY, Arm, Profile, Study, with_own
+from kdlib.study import PUBLISHED, Arm, Profile, Study, with_own
 
 READ = {"cifar10": cifar10.read, "cifar10-held-out": lambda: data.hold_out(cifar10.read()), "digits": data.digits}
 
@@ -21,10 +22,10 @@ READ = {"cifar10": cifar10.read, "cifar10-held-out": lambda: data.hold_out(cifar
 class Replicate:
     """All runs of one seed, a whole number from 0 to 2³² − 1, under one profile."""
 
-    def __init__(self, profile: Profile, seed: int = 0, study: Study = STUDY):
+    def __init__(self, profile: Profile, seed: int = 0, study: Study | None = None):
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise SettingError(f"seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}.")
-        self.profile, self.seed, self.study = profile, seed, study
+        self.profile, self.seed, self.study = profile, seed, study or study_of(profile.name)
         self.folder = files.results(profile.name) / f"seed{self.seed}"  # of records and weights
         self.figures, self.checkpoints, self.logits = (
             files.build(profile.name) / kind / f"seed{self.seed}" for kind in ("figures", "checkpoints", "logits")
@@ -78,7 +79,8 @@ class Replicate:
         now = arm.settings | vars(arm.schedule(profile)) | {"activation": shape.activation}
         now |= {"widths": [list(block) for block in shape.widths]}
         now |= {name: getattr(profile, name) for name in ("temperature", "alpha") if name in made.objective}
-        if changed := [f"{name} ({then.get(name)}, now {now[name]})" for name in now if now[name] != then.get(name)]:
+        differ = [name for name in now if name in then and now[name] != then[name]]
+        if changed := [f"{name} ({then[name]}, now {now[name]})" for name in differ]:
             what = f"{path} was trained with other settings than {arm.name} has in the study: {', '.join(changed)}"
             raise StorageError(f"{what}. Delete it to train it again, or undo the change.")
         first = next(iter(found.values())).identity.precision
@@ -201,12 +203,13 @@ class Results:
         return self.of(*self.study.core)
 
 
-def load_all(profile: Profile, including: int | None = None, study: Study = STUDY) -> Results:
+def load_all(profile: Profile, including: int | None = None, study: Study | None = None) -> Results:
     """Every record of a profile, readers' variants aside; the seed ``including`` must be among them.
 
     Raises `NotTrained` if there is none, or none of that seed, and `StorageError` as `Replicate.records` does, or if
     seeds were trained with different settings.
     """
+    study = study or study_of(profile.name)
     names = [path.name.removeprefix("seed") for path in files.results(profile.name).glob("seed*")]
     by_seed: dict[int, Mapping[str, Record]] = {}
     first: dict[str, Record] = {}
