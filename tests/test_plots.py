@@ -57,7 +57,8 @@ def test_picture_is_labelled_and_draws_without_complaint(name):
     assert plt.get_fignums() == []  # pyplot would keep it, and a notebook would show it twice
     seeds = "seed 0" if name in OF_ONE_SEED else "3 seeds"
     assert drawn.get_suptitle() and drawn.get_supxlabel() == f"CIFAR-10, profile full, {seeds}"
-    for axes in drawn.axes[:1] if name in ("confusions", "matrix") else drawn.axes:  # others share the vertical axis
+    whole = {"confusions": drawn.axes[:1], "matrix": drawn.axes[-1:]}  # of those that share an axis
+    for axes in whole.get(name, drawn.axes):
         assert axes.get_xlabel() and (axes.get_ylabel() or texts(axes.get_yticklabels()))
 
 

@@ -62,6 +62,19 @@ def test_a_trial_is_judged_over_three_seeds():
     assert table["worth adopting"].tolist() == ["yes", "1 of 3 seeds"]
 
 
+def test_the_notes_contrast_is_shown_at_each_rate():
+    ends = {
+        "wide_none_frozen_500": [(89, 0.4), (88, 0.4)],
+        "exp1_500": [(88, 0.4), (88.5, 0.4)],
+        "exp1_250": [(80, 0.4)],
+    }
+    ends |= {"wide_none_frozen_2000": [(87, 0.4)], "exp1_2000": [(88, 0.4)]}
+    shown = settings.protocol(made(**ends, wide_none_tuned_125=[(90, 0.4)], exp2_125=[(89.25, 0.4)]))
+    assert shown.columns.tolist() == ["0.0125", "0.05", "0.2"]
+    assert shown.loc["frozen"].tolist() == ["–", "+1.00, −0.50", "−1.00"]
+    assert shown.loc["fine-tuned"].tolist() == ["+0.75", "–", "–"]
+
+
 @pytest.fixture(scope="module")
 def committed():
     return load_all(PROFILE)

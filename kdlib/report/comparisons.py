@@ -32,7 +32,7 @@ def accuracy_curves(results: Results) -> Figure:
     """Test accuracy of all models: over the epochs, and where they end, beside the note's figures for CIFAR-10."""
     estimates, title = {arm: stats.mean_accuracy(results, arm.name) for arm in results.models}, "Test accuracy"
     models = sorted(estimates, key=lambda arm: estimates[arm].mean)
-    figure, (curves, ends) = new(results, title, 1, 2, max(5.0, 0.7 * len(models) + 1.5), width_ratios=[3, 2])
+    figure, (curves, ends) = new(results, title, 2, 1, 6.2 + 0.6 * len(models))
     # The note's figures are of CIFAR-10: beside those of digits they would mislead.
     notes = note.FIGURES["test accuracy"] if results.any_record.identity.data["name"] == "cifar10" else {}
     for row, arm in enumerate(models):
@@ -48,7 +48,7 @@ def accuracy_curves(results: Results) -> Figure:
     if notes:
         ends.plot([], [], "D", color=GREY, fillstyle="none", label="the note (validation\naccuracy, best epoch)")
     ends.legend(loc="lower right")
-    ends.set(title="after the final epoch", xlabel=f"test {ACCURACY}", xmargin=0.25, ylim=(-1.9, len(models) - 0.4))
+    ends.set(title="after the final epoch", xlabel=f"test {ACCURACY}", xmargin=0.25, ylim=(-2.6, len(models) - 0.4))
     ends.set_yticks(range(len(models)), [arm.title for arm in models])
     return figure
 
@@ -64,8 +64,7 @@ def loss_curves(results: Results) -> Figure:
                 _mean_and_range(panel, results, arm, split, "total" if alone and loss == "hard" else loss)
             panel.set_title(f"{SPLITS[split]}: {loss} loss")
             plots.log_losses(panel)
-        if row[1].lines:
-            row[1].legend()
+    axes[1, 0].legend(*axes[0, 1].get_legend_handles_labels(), loc="upper right", labelspacing=0.2)
     return figure
 
 
@@ -73,8 +72,8 @@ def confusions(results: Results, seed: int) -> Figure:
     """Confusion matrices of all models of one seed, on one colour scale."""
     results = results.only(seed)
     models = {arm: results.records(arm.name)[0] for arm in results.models}
-    rows = len(models) // 3 + 1
-    figure, axes = new(results, "What is misclassified as what (bold: correct)", rows, 3, 3.7 * rows, squeeze=False)
+    rows = len(models) // 2 + 1
+    figure, axes = new(results, "What is misclassified as what (bold: correct)", rows, 2, 3.6 * rows, squeeze=False)
     counts = map(stats.confusion, models.values())
     shares = [100 * table.div(table.sum(axis=1), axis=0) for table in counts]  # of the true class
     errors = [table - np.diag(np.diag(table)) for table in shares]
@@ -89,8 +88,8 @@ def confusions(results: Results, seed: int) -> Figure:
             text.set_weight("bold")
         title = f"{arm.title}\n{stats.accuracy(record):.2f} % correct"
         panel.set(xlabel="predicted class", ylabel="true class", title=title)
-        panel.tick_params("x", length=0, rotation=90, labelsize="small")
-        panel.tick_params("y", length=0, rotation=0, labelsize="small")
+        panel.tick_params("x", length=0, rotation=90)
+        panel.tick_params("y", length=0, rotation=0)
         panel.grid(False)
     for panel in axes[:, 1:].flat:  # the classes stand in the same order as on the left
         panel.set(ylabel="", yticklabels=[])
@@ -103,7 +102,7 @@ def confusions(results: Results, seed: int) -> Figure:
 def matrix(results: Results) -> Figure:
     """What leaving out the matrix changes, frozen and fine-tuned: S′ without one minus three students that had one."""
     estimates, title = [], "S′ without the extra matrix, minus a student with one"
-    figure, axes = new(results, title, 1, len(MATRIX), 4, sharex=True, sharey=True)
+    figure, axes = new(results, title, len(MATRIX), 1, 6.5, sharex=True, sharey=True)
     for panel, (end, (without, others)) in zip(axes, MATRIX.items(), strict=True):
         panel.axvspan(-GAP, GAP, color=BAND)
         panel.axvline(0, color=GREY, linewidth=1)
@@ -117,7 +116,7 @@ def matrix(results: Results) -> Figure:
                 values = stats.by_seed(results, without, other)
                 panel.plot(values, [row + 0.2] * len(values), "o", color=GREY, markersize=4, alpha=0.6)
                 estimates.append(estimate)
-        panel.set_xlabel(f"difference in test accuracy (points)\nintervals over {_over(estimates)}; dots: single seeds")
+    axes[-1].set_xlabel(f"difference in test accuracy (points)\nintervals over {_over(estimates)}; dots: single seeds")
     axes[0].set_yticks(range(len(WITH)), WITH)
     axes[0].set_ylim(len(WITH) - 0.5, -0.5)
     return figure
@@ -137,8 +136,9 @@ def scales(results: Results) -> Figure:
     if results.seeds("distill"):
         mean, arm = stats.mean_accuracy(results, "distill").mean, results.study.arm("distill")
         axes.axhline(mean, color=arm.colour, linestyle="--", label=f"{arm.title}: {mean:.2f} %")
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize="small")  # above, where no interval is
-    axes.set_xticks(range(len(arms)), [f"{arm.guided_rate:g}\n{arm.title}" for arm in arms])
+        axes.legend(loc="lower right")
+    ends = {arm.name: f"\n{arm.title}" for arm in arms if arm.name in results.study.core}
+    axes.set_xticks(range(len(arms)), [f"{arm.guided_rate:g}{ends.get(arm.name, '')}" for arm in arms])
     axes.set(xlabel="scale of the guided layers' learning rate in stage two", xlim=(-0.4, max(len(arms), 1) - 0.4),
              ylabel=f"test {ACCURACY}", title=f"after the final epoch; intervals over {_over(estimates)}")  # fmt: skip
     return figure

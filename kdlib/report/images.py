@@ -19,15 +19,15 @@ from kdlib.storage.runs import Results
 
 COUNT = 1000  # test images on which the R² of each channel is computed
 EXTREME = 3  # standard deviations at which the colours of hints end
-MAPPED = 3  # images whose hints are shown
-SHOWN = 10  # images in a row of those won or lost
+MAPPED = 2  # images whose hints are shown
+SHOWN = 5  # images in a row of those won or lost
 
 
 def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regressor) -> Figure:
     """The hint, what the regressor predicts from the guided layer, and their difference, in three channels.
 
     They are those with the highest, the median and the lowest R² on the first 1,000 test images; the images are the
-    first of each of the first three classes.
+    first of each of the first two classes.
     """
     batches = data.test_images[:COUNT].split(250)
     parts = [_hints(data.normalise(images), teacher, student, regressor) for images in batches]
@@ -37,21 +37,21 @@ def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regress
     channels = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     images = [_first_of_class(data, number) for number in range(MAPPED)]
     target, predicted = _hints(data.normalise(data.test_images[images]), teacher, student, regressor)  # (B, C, H, W)
-    kinds = {"hint": target, "prediction": predicted, "difference": predicted - target}
-    title = "Stage one: the hint, and what the student predicts of it"
-    layout = (MAPPED, 1 + len(channels) * len(kinds), 0.75 * MAPPED + 1.7)
+    kinds = {"hint": target, "predicted": predicted, "error": predicted - target}
+    title = "Stage one: the hint, and what the student predicts"
+    layout = (len(channels), MAPPED * (1 + len(kinds)), 3.4)
     figure, axes = plots.new(title, data.name, f"R² on {min(COUNT, len(data.test_images)):,} test images", *layout)
-    for row, index in zip(axes, images, strict=True):
-        _draw_image(row[0], data, index)
-        row[0].set_ylabel(data.classes[data.test_labels[index]])
-    for group, (name, channel) in enumerate(channels.items()):
-        for place, (kind, maps) in enumerate(kinds.items()):
-            column = axes[:, 1 + group * len(kinds) + place]
-            for panel, values in zip(column, maps[:, channel], strict=True):
-                colours = _map(panel, values)
-            above = f"{name}: channel {channel + 1}\nR² = {explained[channel]:.2f}\n" if place == 1 else ""
-            column[0].set_title(above + kind, fontsize="medium")
-    figure.colorbar(colours, ax=axes, label="standard deviations of the channel", fraction=0.02)
+    for row, (name, channel) in zip(axes, channels.items(), strict=True):
+        label = f"{name}:\nchannel {channel + 1}\nR² = {explained[channel]:.2f}"
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        for place, index in enumerate(images):
+            image, *panels = row[place * (1 + len(kinds)) :][: 1 + len(kinds)]
+            _draw_image(image, data, index)
+            for panel, (kind, maps) in zip(panels, kinds.items(), strict=True):
+                colours = _map(panel, maps[place, channel])
+                panel.set_title(kind if name == "best" else "", fontsize="medium")
+    colour_bar = {"orientation": "horizontal", "fraction": 0.04, "label": "standard deviations of the channel"}
+    figure.colorbar(colours, ax=axes, **colour_bar)
     return figure
 
 
@@ -68,17 +68,17 @@ def won_and_lost(data: Data, results: Results, seed: int, first: str, second: st
     (one, other), labels = pairs[0], data.test_labels.tolist()
     if labels != one.labels or labels != other.labels:
         raise SettingError(f"The records are not of the test images of {data.name}: load the data of their profile.")
-    figure, axes = comparisons.new(results, title, 2, SHOWN, 3.8)
+    figure, axes = comparisons.new(results, title, 2, SHOWN, 4.4)
     rows = (*arms, other), (*reversed(arms), one)  # who is right, who is wrong, and the record of the latter
     for row, only, (winner, loser, wrong) in zip(axes, stats.discordant(one, other), rows, strict=True):
         heading = f"right by {winner.title}, wrong by {loser.title}: {only.sum():,} images"
         # Not part of the layout, which would make the first column as wide as the heading.
-        row[0].text(0, 1.1, heading, transform=row[0].transAxes, fontsize="large").set_in_layout(False)
+        row[0].text(0, 1.1, heading, transform=row[0].transAxes).set_in_layout(False)
         indices = np.flatnonzero(only)[:SHOWN].tolist()
         for panel, index in zip(row, indices, strict=False):
             _draw_image(panel, data, index)
             text = f"{data.classes[labels[index]]}\nnot {data.classes[wrong.predictions[index]]}"
-            panel.set_xlabel(text, fontsize="small")
+            panel.set_xlabel(text)
         for panel in row[len(indices) :]:
             panel.set_axis_off()
     return figure

@@ -80,10 +80,22 @@ def trials(results: Results) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("setting")
 
 
+def protocol(results: Results) -> pd.DataFrame:
+    """The note's contrast at each rate, as text: held-out accuracy of S′ without a matrix minus that of S with one."""
+    rows: dict[str, dict[str, str]] = {}
+    for end, without, other in (("frozen", "wide_none_frozen", "exp1"), ("fine-tuned", "wide_none_tuned", "exp2")):
+        for arm in (arm for arm in results.study.arms if arm.name.startswith(without)):
+            pair = arm.name, arm.name.replace(without, other)
+            if values := stats.by_seed(results, *pair):
+                rows.setdefault(end, {})[f"{arm.own['learning_rate']:g}"] = ", ".join(map(signed, values))
+    found = pd.DataFrame.from_dict(rows, orient="index").fillna("–")
+    return found[sorted(found.columns, key=float)].rename_axis("difference (points) at the rate")
+
+
 def picture(results: Results) -> Figure:
     """Held-out accuracy (of stage one: R²) over the learning rate, group by group; a line a member, a dot a seed."""
     table = grid(results)
-    figure, axes = comparisons.new(results, "Which learning rate suits what is trained?", 2, 3, 6)
+    figure, axes = comparisons.new(results, "Which learning rate suits what is trained?", 3, 2, 9)
     for panel, (group, title) in zip(axes.flat, GROUPS.items(), strict=False):
         own = table[table["group"] == group]
         for (member, rows), style in zip(own.groupby("member", sort=False), ("o-", "s--"), strict=False):
@@ -97,6 +109,6 @@ def picture(results: Results) -> Figure:
         panel.xaxis.set_major_locator(FixedLocator(sorted(own["rate"].unique())))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_major_formatter("{x:g}")
-        panel.legend(fontsize="small")
+        panel.legend()
     axes.flat[-1].set_axis_off()
     return figure
