@@ -27,8 +27,10 @@ if os.environ.get("KDLIB_ROOT"):
 NOTEBOOKS = [name for name in STUDY.notebooks if name < ANALYSIS or EXTRA]
 REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NOTEBOOKS)
 COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
-# Notebooks are executed again after a change of kdlib; their records decide what is trained again.
+# What is newer than a result is run again, and the records decide whether anything is trained anew; trainings do not
+# depend on the report.
 KDLIB = sorted(map(str, Path(f"{HOME}kdlib").rglob("*.py")))
+METHOD = [path for path in KDLIB if Path(path).parent.name != "report"]
 
 
 def trained(seed, arms):
@@ -101,7 +103,7 @@ rule data:
 rule training:
     input:
         f"{BUILD}/data.ready",
-        KDLIB,
+        METHOD,
         lambda wildcards: trained(wildcards.seed, STUDY.arm(wildcards.arm).needs),
     output:
         touch(f"{BUILD}/trained/seed{{seed}}/{{arm}}"),

@@ -79,8 +79,7 @@ class Arm:
     regressor: str = "learned"  # of stage one or a single stage: a name in `regressors.REGRESSORS`
     guided_rate: float = 1.0  # scale of the guided layers' learning rate in stage two, 0 (frozen) to 1
     hint_weight: float = 0.0  # of the hint loss in a single stage
-    # What it starts with of the student that it needs: all; its guided layers, the front; or the front with the matrix
-    # of its stage one multiplied into the guided layer, which is as wide as the hint then.
+    # Of the student that it needs; the front: its guided layers, perhaps with the matrix of stage one multiplied in.
     takes: Literal["all", "front", "front with matrix"] = "all"
     lasts: tuple[float, float] | None = None  # so much of the epochs of stage one and of stage two; None: its own stage
     # What it has in place of its profile's: see `with_own`.
@@ -94,6 +93,9 @@ class Arm:
             used |= {"guided_rate", "hint_weight", "takes"}
         if self.body not in ("S", "S′") or self.takes not in ("all", "front", "front with matrix"):
             raise SettingError(f"{self.name}: body must be S or S′, and takes all, front or front with matrix.")
+        known = [setting.name for kind in (Schedule, Shape) for setting in fields(kind)] + ["temperature", "alpha"]
+        for name in self.own.keys() - set(known):
+            raise SettingError(f"{self.name} cannot have its own {name}{nearest(name, known)}")
         for setting in fields(self)[6:]:
             if setting.name not in used and getattr(self, setting.name) != setting.default:
                 raise SettingError(f"The arm {self.name} makes no use of {setting.name}: drop it.")
@@ -221,7 +223,7 @@ _TINY = Schedule(epochs=2, batch_size=32)
 _HINT, _TUNED = Schedule(6, 0.2, weight_decay=0.0), Schedule(18, 0.05)
 _FULL = Profile("full", "cifar10", Schedule(18), _HINT, scratch=Schedule(18), tuned=_TUNED, frozen=Schedule(18))
 
-# The networks of the first edition, which is still the published one; and of smoke, for the tests that compare outputs.
+# Of the first edition, which is still the published one; and of smoke, as tests compare outputs with those published.
 FIRST = {
     "teacher": Shape(((32,), (64, 64), (128, 128, 128), (256, 272)), "ReLU"),
     "S": replace(STUDENT, activation="ReLU"),

@@ -70,7 +70,10 @@ def test_a_failed_training_or_notebook_leaves_the_rest_and_is_not_taken_for_done
     assert again.returncode == 0 and "mended" in again.stdout and "03_distill says hello" in again.stdout
     assert "01_teacher" not in again.stdout and "exp1" not in re.findall(r"trains smoke 0 (\w+)", again.stdout)
     (project / "kdlib/report/plots.py").write_text("changed = True\n")
-    assert needed(project, targets[0], ("profile=smoke", "seeds=1"), ()), "a change of kdlib shows"
+    assert needed(project, targets[0], ("profile=smoke", "seeds=1"), ()) == {("seed0", "01_teacher")}
+    with (project / "kdlib/models.py").open("a") as file:
+        file.write("# changed\n")
+    assert ("seed0", "teacher") in needed(project, targets[0], ("profile=smoke", "seeds=1"), ())
 
 
 def needed(project, target, config, force=("--forceall",)):

@@ -42,6 +42,15 @@ def test_an_impossible_study_is_refused(changes, sentence):
         Study(**{"profiles": (), "arms": (ONE, TWO), "contrasts": (Contrast("two", "one"),)} | changes)
 
 
+def test_only_settings_can_be_an_arms_own():
+    with pytest.raises(SettingError, match=r"^two cannot have its own learning_rat; did you mean learning_rate\?$"):
+        replace(TWO, own={"learning_rat": 0.1})
+    arm = replace(TWO, own={"learning_rate": 0.025, "activation": "ReLU", "epochs": 3})
+    full = STUDY.profile("full")
+    assert arm.schedule(full) == replace(full.scratch, learning_rate=0.025, epochs=3)
+    assert arm.shape(full) == replace(full.networks["S"], activation="ReLU")
+
+
 def test_unknown_names_and_impossible_epochs_are_refused():
     for ask, sentence in (
         (lambda: STUDY.arm("exp3"), "There is no arm 'exp3'; did you mean exp2?"),
