@@ -28,7 +28,7 @@ NOTEBOOKS = [name for name in STUDY.notebooks if name < ANALYSIS or EXTRA]
 REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NOTEBOOKS)
 COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
 # What is newer than a result is run again, and the records decide whether anything is trained anew; trainings do not
-# depend on the report.
+# depend on kdlib/report.
 KDLIB = sorted(map(str, Path(f"{HOME}kdlib").rglob("*.py")))
 METHOD = [path for path in KDLIB if Path(path).parent.name != "report"]
 
@@ -50,10 +50,10 @@ CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes
 
 
 def alone(wildcards):
-    """Threads of a training here. On CPUs two trainings with a thread each are faster than one after the other with
-    two; but the others wait for a teacher, which takes all that no other seed's teacher needs."""
+    """Threads of a training here. Two trainings with a thread each are faster than one after the other with two; but
+    the others wait for their seed's teacher, so the cores are divided among the teachers."""
     cores = workflow.resource_settings.cores or 1
-    return max(1, cores // len(SEEDS)) if STUDY.arm(wildcards.arm).stage == "teacher" else 1
+    return max(1, cores // len(SEEDS) // (1 if STUDY.arm(wildcards.arm).stage == "teacher" else 2))
 
 
 # On a cluster it is a fixed number: SLURM refuses a job that asks for more from inside than it was submitted with.
@@ -75,7 +75,7 @@ wildcard_constraints:
     arm=r"\w+",
 
 
-# On a cluster these run where the command was given: compute nodes often have no network, and pages need no queue.
+# On a cluster these run where the command was given: compute nodes often have no network, and building the book is quick.
 localrules:
     report,
     trainings,

@@ -200,7 +200,7 @@ def report(points: dict[str, list[Point]]) -> str:
 def draw(speed: dict[str, Any], accuracy: dict[str, Any]) -> plots.Figure:
     """Images/s of each training by each contender, and accuracy over minutes of training with the targets."""
     machine = ", ".join(str(speed["machine"][key]) for key in ("device", "precision", "date"))
-    figure, (bars, curves) = plots.new("Speed beside other implementations", "cifar10", machine, 1, 2, 4.5)
+    figure, (bars, curves) = plots.new("Speed beside other implementations", "cifar10", machine, 2, 1, 8)
     trainings = [*speed["images_per_second"]][::-1]
     rates = pd.DataFrame(speed["images_per_second"], index=[*COLOURS][::-1], columns=trainings).T
     rates.plot.barh(ax=bars, color=COLOURS, width=0.8, legend=False)

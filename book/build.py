@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from kdlib.errors import KdlibError, as_sentences
@@ -31,10 +32,11 @@ def build(profile_name: str = PUBLISHED) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     for name, path in chapters.items():
         files.write_bytes(source / f"{name}.ipynb", path.read_bytes())
-    for path in [*PAGES.glob("*.md"), *files.CHECKOUT.glob("figures/*.png"), *files.CHECKOUT.glob("benchmarks/*.png")]:
-        files.write_bytes(
-            source / path.relative_to(PAGES if path.suffix == ".md" else files.CHECKOUT), path.read_bytes()
-        )
+    pages = {*chapters, *(path.stem for path in PAGES.glob("*.md"))}
+    for path in PAGES.glob("*.md"):
+        files.write_bytes(source / path.name, _linked(path.read_text("utf-8"), pages).encode())
+    for path in [*files.CHECKOUT.glob("figures/*.png"), *files.CHECKOUT.glob("benchmarks/*.png")]:
+        files.write_bytes(source / path.relative_to(files.CHECKOUT), path.read_bytes())
     files.write_bytes(source / "index.md", _cover(profile.name, list(chapters)).encode())
     command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", PAGES, source, output]
     made = subprocess.run(command, stderr=subprocess.PIPE, text=True)
@@ -56,12 +58,17 @@ def _chapters(profile: str) -> dict[str, Path]:
     return {name: path for name, path in places.items() if path.exists()}
 
 
+def _linked(text: str, pages: Collection[str]) -> str:
+    """A page's text with links to files of the checkout led to these pages of the book, or taken away."""
+    link = re.compile(r"\[([^]]*)\]\((?:\.\./)?(?:notebooks|book)/(\w+)\.(?:ipynb|md)\)")
+    text = link.sub(lambda found: f"[{found[1]}]({found[2]})" if found[2] in pages else found[1], text)
+    return text.replace("](../benchmarks/", "](benchmarks/")
+
+
 def _cover(profile: str, chapters: list[str]) -> str:
     """The README's first screen, with links to the pages of this book, and the table of contents."""
     text = (files.CHECKOUT / "README.md").read_text("utf-8").partition(COVER_ENDS)[0]
-    pages = {*chapters, *(path.stem for path in PAGES.glob("*.md"))}
-    link = re.compile(r"\[([^]]*)\]\((?:notebooks|book)/(\w+)\.(?:ipynb|md)\)")
-    text = link.sub(lambda found: f"[{found[1]}]({found[2]})" if found[2] in pages else found[1], text)
+    text = _linked(text, {*chapters, *(path.stem for path in PAGES.glob("*.md"))})
     text = re.sub(r"\[(README\.zh-CN\.md)\]\(.*?\)", r"\1", text)
     if profile != PUBLISHED:
         digits = f" **{DIGITS}**" if STUDY.profile(profile).dataset == "digits" else ""

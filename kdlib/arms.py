@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from kdlib import models
+from kdlib import hardware, models
 from kdlib.data import Data
 from kdlib.editions import study_of
 from kdlib.errors import SettingError, as_sentences, nearest
@@ -85,6 +85,8 @@ def _multiply_in(student: ConvNet, path: Path) -> None:
 
 if __name__ == "__main__":
     with as_sentences():
-        profile, seed, name = sys.argv[1:]
-        replicate = Replicate(study_of(profile).profile(profile), int(seed))
-        train(replicate.run(name), replicate.data())
+        if len(sys.argv) != 4 or not sys.argv[2].isdecimal():
+            raise SettingError(__doc__)
+        torch.set_num_threads(min(torch.get_num_threads(), hardware.cores()))
+        made = Replicate(study_of(sys.argv[1]).profile(sys.argv[1]), int(sys.argv[2]))
+        train(made.run(sys.argv[3]), made.data())

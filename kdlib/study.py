@@ -77,11 +77,11 @@ class Arm:
     stage: Literal["teacher", "stage one", "stage two"] = "stage two"
     body: Literal["S", "S′"] = "S"  # of the student; the guided layer of S′ is as wide as the hint layer
     regressor: str = "learned"  # of stage one or a single stage: a name in `regressors.REGRESSORS`
-    guided_rate: float = 1.0  # scale of the guided layers' learning rate in stage two, 0 (frozen) to 1
+    guided_rate: float = 1.0  # scale of the guided layers' learning rate in stage two; 0, frozen, is a group of its own
     hint_weight: float = 0.0  # of the hint loss in a single stage
     # Of the student that it needs; the front: its guided layers, perhaps with the matrix of stage one multiplied in.
     takes: Literal["all", "front", "front with matrix"] = "all"
-    lasts: tuple[float, float] | None = None  # so much of the epochs of stage one and of stage two; None: its own stage
+    lasts: tuple[float, float] | None = None  # epochs, in multiples of those of stage one and two; None: of its stage
     # What it has in place of its profile's: see `with_own`.
     own: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -239,7 +239,7 @@ STUDY = Study(
         _FULL,
         replace(_FULL, name=PUBLISHED, tuned=Schedule(18), networks=FIRST),
     ),
-    arms=(
+    arms=(  # of those that kdlib/editions.py names, the settings are also those of published records
         Arm("teacher", "teacher", "#000000", "01_teacher", stage="teacher"),
         Arm("baseline", "baseline", BASE, "02_baseline"),
         Arm("distill", "student (distilled)", DISTILL, "03_distill", BY_TEACHER),

@@ -1,8 +1,8 @@
-"""How the settings of STUDY were chosen: a study of its own, on held-out images and at full length.
+"""How the settings of STUDY were chosen: a study of its own, tested on held-out images, at full length.
 
 Two students of each group are trained at several learning rates, then one thing at a time is changed in one of them;
-`report.settings` has the rule by which the results decide. Where the search starts is written out here, so that what
-it finds does not change it.
+`report.settings` has the rule by which the results decide. The values from which the search starts are written out
+here, so that a change of STUDY does not change this study.
 """
 
 from typing import Any

@@ -82,7 +82,7 @@ def test_the_foot_says_in_red_what_is_not_cifar10_and_names_what_was_not_run():
 def test_a_teacher_alone_can_be_analysed():
     alone = Results(STUDY, {0: {"teacher": RUNS["teacher"]}})
     assert list(curves(comparisons.accuracy_curves(alone).axes[0])) == ["teacher"]
-    for name in ("loss_curves", "matrix", "scales"):
+    for name in ("loss_curves", "matrix", "scales", "cost"):
         getattr(comparisons, name)(alone).draw_without_rendering()
 
 
@@ -160,6 +160,7 @@ def test_scales_are_of_the_arms_that_differ_from_exp2_in_the_guided_rate_alone()
 
 def test_cost_is_over_all_epochs_with_those_of_stage_one():
     lengths = {
+        "teacher": 1,
         "baseline": 4,
         "baseline_half": 2,
         "distill_long": 5,

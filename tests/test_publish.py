@@ -67,7 +67,7 @@ def test_ones_own_full_run_takes_the_place_of_the_published_one(checkout):
 def test_a_run_of_other_settings_than_the_published_one_is_refused(checkout, monkeypatch):
     save(results(1, images=20), STUDY.profile("full"))
     monkeypatch.setattr(publish, "STUDY", STUDY)
-    with pytest.raises(SettingError, match=r"with other settings than full: make the profile published in kdlib/study"):
+    with pytest.raises(SettingError, match=r"with other arms and settings than full: take kdlib/editions\.py and"):
         publish.publish("full")
     assert (checkout / "figures/old.png").exists() and not files.results("published").exists()
 

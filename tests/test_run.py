@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from factories import results, save
+from factories import record, results, save
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kdlib.errors import SettingError
@@ -82,7 +82,7 @@ def test_what_a_notebook_prints_goes_to_the_terminal_under_its_name(checkout, tm
     ("source", "sentence"),
     [
         ("raise ValueError('alpha must be a number.')", "alpha must be a number."),
-        ("import os; os.kill(os.getpid(), 9)", "The notebook's process was killed, perhaps for want of memory."),
+        ("import os; os.kill(os.getpid(), 9)", "The process was killed, perhaps for want of memory."),
     ],
 )
 def test_a_notebook_that_failed_is_told_at_the_end(checkout, project, tmp_path, monkeypatch, source, sentence):
@@ -101,6 +101,35 @@ def test_a_notebook_that_failed_is_told_at_the_end(checkout, project, tmp_path, 
         copy = output.with_suffix(".unfinished.ipynb")
         assert str(failed.value) == f"{sentence}\n03_distill failed. Its copy: {copy}"
         assert copy.exists() and not output.exists()
+
+
+def test_a_training_that_failed_is_told_and_what_has_no_record_is_not_taken_for_trained(project, monkeypatch):
+    marks = project / "build/smoke/trained/seed0"
+    marks.mkdir(parents=True)
+    for name in ("teacher", "baseline"):
+        (marks / name).touch()
+        (marks / f"{name}.log").write_text("of an earlier call")
+    record("teacher", images=20, profile="smoke").save(project / "build/smoke/results/seed0/teacher.json")
+
+    def graph(*_, **__):
+        assert [path.name for path in marks.iterdir()] == ["teacher"]
+        (marks / "teacher.log").write_text("a warning")
+        (marks / "baseline.log").write_text("The loss is not finite.\n")
+        (marks / "hint.log").touch()
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(run.subprocess, "run", graph)
+    with pytest.raises(run.Failed) as failed:
+        run.report({"PROFILE": "smoke"})
+    loss, killed = str(failed.value).split("\n\n")
+    assert loss == f"The loss is not finite.\nbaseline failed. Its log: {marks / 'baseline.log'}"
+    assert killed == f"{run.KILLED}\nhint failed. Its log: {marks / 'hint.log'}"
+
+
+def test_tuning_has_options_of_its_own(snakemake):
+    with pytest.raises(SettingError, match=r"^make tune has no option PROFILE: choose one of SEEDS, CORES\.$"):
+        run.tune({"PROFILE": "quick"})
+    assert not snakemake
 
 
 def test_the_summary_has_the_models_the_findings_and_what_is_expected(project):

@@ -75,8 +75,16 @@ def test_what_is_missing_names_the_notebook_to_run(two_seeds, project, monkeypat
     shutil.copytree(project / "build/full/results", project / "results/full")
     for profile, name, sentence in (
         (FULL, "scale01", r"^There is no trained scale01 \(profile full, seed 2\): run 08_freezing first\.$"),
-        (FULL, "exp1", r"exp1\.safetensors is not there: run 04_exp1 with .*full/results/seed2/exp1\.json deleted\.$"),
-        (PUBLISHED, "exp1", r"seed2/exp1\.safetensors is not there: run 04_exp1 under the profile full\.$"),
+        (
+            FULL,
+            "exp1",
+            r"exp1\.safetensors is not there: delete .*full/results/seed2/exp1\.json and run 04_exp1 again\.$",
+        ),
+        (
+            PUBLISHED,
+            "exp1",
+            r"seed2/exp1\.safetensors is not there: weights are published of few arms, and of seed 0 alone\.$",
+        ),
     ):
         with pytest.raises(NotTrained, match=sentence):
             Replicate(profile, 2).load(name)

@@ -123,7 +123,9 @@ def matrix(results: Results) -> Figure:
 
 
 def scales(results: Results) -> Figure:
-    """Final test accuracy over the guided layers' learning rate: of the arms that differ from exp. 2 in that alone."""
+    """Final test accuracy over the guided layers' learning rate: of exp. 2 and of the arms with another one, of which
+    the frozen have the schedule of their group.
+    """
     title, exp2 = "From frozen to fine-tuned guided layers", STUDY.arm("exp2")
     arms = [arm for arm in results.models if arm.settings == exp2.settings | {"guided_rate": arm.guided_rate}]
     arms = [arm for arm in arms if (arm.needs, arm.own) == (exp2.needs, exp2.own)]
@@ -151,7 +153,9 @@ def cost(results: Results) -> Figure:
     for way in map(STUDY.arm, ("baseline", "distill", "exp2", "joint_distill")):
         alike = [arm for arm in results.models if (arm.settings, arm.group, arm.own) == (way.settings, way.group, {})]
         points = {}  # {epochs: estimate}
-        for arm in (arm for arm in alike if len(arm.needs) == len(way.needs)):
+        for arm in alike:
+            if len(arm.needs) != len(way.needs) or not results.seeds(arm.name, *arm.needs):
+                continue
             trained = [results.records(name)[0] for name in (arm.name, *arm.needs) if name != "teacher"]
             points[sum(len(record.epochs("train")) for record in trained)] = stats.mean_accuracy(results, arm.name)
         points = dict(sorted(points.items()))

@@ -46,8 +46,8 @@ def _take_expected(results: Results) -> None:
 def _take_run(results: Results) -> None:
     """Let one's own records take the place of the published ones."""
     if STUDY.profile(PUBLISHED) != dataclasses.replace(STUDY.profile("full"), name=PUBLISHED):
-        edition = "The published run is of the first edition, with other settings than full"
-        raise SettingError(f"{edition}: make the profile published in kdlib/study.py equal to it first.")
+        edition = "The published run is of the first edition, with other arms and settings than full"
+        raise SettingError(f"{edition}: take kdlib/editions.py and the profile published out of the way first.")
     missing = [arm.name for arm in results.core.only(0).missing]
     if missing:
         raise NotTrained(f"Seed 0 has no record of {', '.join(missing)}: run make report PROFILE=full first.")

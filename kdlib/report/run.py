@@ -21,6 +21,7 @@ from kdlib.errors import DataUnavailable, KdlibError, SettingError, as_sentences
 # The rest of kdlib is imported where it is needed: a job executes a notebook, whose own process imports it again.
 OPTIONS = {"PROFILE": "", "SEEDS": "1", "CORES": "", "EXTRA": "0"}  # of `make report`, with their defaults
 SET_UP = ("PYTHON", "UV", "TORCH_BACKEND")  # of the Makefile alone
+KILLED = "The process was killed, perhaps for want of memory."
 UNFINISHED = ".unfinished.ipynb"  # a notebook gets its name when it has ended well
 
 
@@ -34,7 +35,7 @@ def report(options: Mapping[str, str]) -> str:
     Raises `SettingError` for an option that cannot be, `DataUnavailable`, or `Failed`: a training or notebook failed,
     or the user interrupted; the same command goes on from there.
     """
-    given = _given(options)
+    given = _given("report", OPTIONS, options)
     profile = data(given["PROFILE"] or os.environ.get("KDLIB_PROFILE"))
     _graph(profile, given, "report")
     return summary(profile)
@@ -43,25 +44,27 @@ def report(options: Mapping[str, str]) -> str:
 def tune(options: Mapping[str, str]) -> str:
     """Train what the tuning study still lacks; return the table of 10_settings. Errors as of `report`."""
     from kdlib.report import settings
-    from kdlib.storage import runs
+    from kdlib.storage import files, runs
     from kdlib.tuning import TUNING
 
-    given, (profile,) = _given(options), TUNING.profiles
+    given, (profile,) = _given("tune", {"SEEDS": "1", "CORES": ""}, options), TUNING.profiles
+    if not os.access(files.CHECKOUT / "results", os.W_OK):
+        raise SettingError(f"make tune adds records to {files.results(profile.name)}: make that folder writable.")
     runs.Replicate(profile).data("cpu")
     _graph(profile.name, given, "trainings")
     return settings.rates(runs.load_all(profile)).to_string()
 
 
-def _given(options: Mapping[str, str]) -> dict[str, str]:
+def _given(command: str, known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
     """All options of a command, checked."""
     from kdlib.hardware import cores
 
     for name in options:
-        if name not in {*OPTIONS, *SET_UP}:
-            raise SettingError(f"make report has no option {name}{nearest(name, OPTIONS)}")
-    given = OPTIONS | {"CORES": str(cores())} | options
+        if name not in {*known, *SET_UP}:
+            raise SettingError(f"make {command} has no option {name}{nearest(name, known)}")
+    given = {**known, "CORES": str(cores()), **options}
     for name, least in (("SEEDS", 1), ("CORES", 1), ("EXTRA", 0)):
-        if not given[name].isdecimal() or int(given[name]) < least:
+        if name in given and (not given[name].isdecimal() or int(given[name]) < least):
             raise SettingError(f"{name} must be a whole number of at least {least}, not {given[name]!r}.")
     return given
 
@@ -75,9 +78,12 @@ def _graph(profile: str, given: Mapping[str, str], target: str) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     for old in [*folder.rglob(f"*{UNFINISHED}"), *folder.glob("trained/*/*.log")]:
         old.unlink()
+    for mark in folder.glob("trained/*/*"):  # a record that was deleted is to be made anew
+        if not (files.results(profile) / mark.parent.name / f"{mark.name}.json").exists():
+            mark.unlink()
     command = [sys.executable, "-m", "snakemake", target, "--cores", given["CORES"], "--rerun-incomplete", "--nolock"]
     command += ["--snakefile", str(files.CHECKOUT / "Snakefile"), "--config", f"profile={profile}"]
-    command += [f"seeds={given['SEEDS']}", f"extra={given['EXTRA']}"]
+    command += [f"seeds={given['SEEDS']}", f"extra={given.get('EXTRA', 0)}"]
     environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
     if not os.access(Path.home(), os.W_OK):  # where a container has given its user none
         environment.setdefault("XDG_CACHE_HOME", str(folder / "cache"))
@@ -86,12 +92,14 @@ def _graph(profile: str, given: Mapping[str, str], target: str) -> None:
             code = subprocess.run(command, stderr=file, cwd=files.root(), env=environment).returncode
     except KeyboardInterrupt:
         raise Failed("Interrupted: the same command goes on from here.") from None
-    if failed := [_reason(path) for path in sorted(folder.rglob(f"*{UNFINISHED}"))]:
+    failed = [_reason(path) for path in sorted(folder.rglob(f"*{UNFINISHED}"))]
+    if code:
+        logs = [path for path in sorted(folder.glob("trained/*/*.log")) if not path.with_suffix("").exists()]
+        failed += [f"{path.read_text('utf-8').strip() or KILLED}\n{path.stem} failed. Its log: {path}" for path in logs]
+    if failed:
         raise Failed("\n\n".join(failed))
     if code:
-        told = [path.read_text("utf-8").strip() for path in sorted(folder.glob("trained/*/*.log"))]
-        ending = f"The report is not complete: the same command goes on from here. The graph's log: {log}"
-        raise Failed("\n\n".join([*filter(None, told), ending]))
+        raise Failed(f"Not everything was run: the same command goes on from here. The graph's log: {log}")
 
 
 def data(name: str | None) -> str:
@@ -134,8 +142,9 @@ def _reason(unfinished: Path) -> str:
     """Why a notebook did not end well, from its unfinished copy."""
     cells = nbformat.read(unfinished, as_version=4).cells
     errors = [out.evalue for cell in cells for out in cell.get("outputs", []) if out.output_type == "error"]
-    sentence = errors[-1] if errors else "The notebook's process was killed, perhaps for want of memory."
-    return f"{sentence}\n{unfinished.name.removesuffix(UNFINISHED)} failed. Its copy: {unfinished}"
+    return (
+        f"{errors[-1] if errors else KILLED}\n{unfinished.name.removesuffix(UNFINISHED)} failed. Its copy: {unfinished}"
+    )
 
 
 def summary(profile_name: str) -> str:

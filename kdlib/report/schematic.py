@@ -52,7 +52,7 @@ def _box(panel: Axes, x: float, y: float, text: str, colour: str, width: float =
 
 
 def _arrow(panel: Axes, x: float, low: float, high: float, text: str, style: str) -> None:
-    """From a box at one height to one at another, with a text at its left."""
+    """From a box at one height to one at another, with a text beside it."""
     colour = plots.RED if "loss" in text else plots.GREY
     panel.annotate("", (x, high - 0.32), (x, low + 0.32), arrowprops={"arrowstyle": style, "color": colour, "lw": 2})
     panel.text(x + 0.12 if style == "->" else x - 0.12, (low + high) / 2, text, fontsize=SIZE, va="center",

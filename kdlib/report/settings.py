@@ -5,6 +5,8 @@ and seeds, of held-out accuracy or, in stage one, of R². Of those within `CLOSE
 A rate counts if all members and seeds were trained at it, and the chosen one must have neighbours on both sides.
 """
 
+import contextlib
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -39,28 +41,32 @@ def grid(results: Results) -> pd.DataFrame:
 
 
 def chosen(table: pd.DataFrame, group: str) -> float:
-    """The rate that the rule gives for a group of `grid`. ``ValueError`` if it has no neighbour on one side."""
-    by_rate = table[table["group"] == group].groupby("rate")
-    means, complete = by_rate[["score", "loss"]].mean(), by_rate.size() == by_rate.size().max()
-    close = means[complete & (means["score"] >= means["score"][complete].max() - CLOSE)]
-    rate = float(close["loss"].idxmin())
-    if rate in (means.index[0], means.index[-1]):
+    """The rate that the rule gives for a group of `grid`. ``ValueError`` if it gives none."""
+    own = table[table["group"] == group]
+    scores, losses = (own.pivot(index="rate", columns=["member", "seed"], values=name) for name in ("score", "loss"))
+    means = scores.dropna().mean(axis=1)  # of the rates at which all were trained
+    close = means[means >= means.max() - CLOSE].index
+    if not len(close):
+        raise ValueError(f"{group}: at no rate were all trained")
+    rate = float(losses.loc[close].mean(axis=1).idxmin())
+    if rate in (scores.index[0], scores.index[-1]):
         raise ValueError(f"{group}: the best rate, {rate:g}, is at the edge of those that were tried")
     return rate
 
 
 def rates(results: Results) -> pd.DataFrame:
-    """The mean of each group at each rate, as text with the number of seeds, and the rate of STUDY's full profile."""
-    table, full = grid(results), STUDY.profile("full")
-    rows = {}
+    """The mean of each group at each rate, as text with the number of seeds; the rule's rate, and that of full."""
+    table, rows = grid(results), {}
     for group in dict.fromkeys(table["group"]):
-        own = table[table["group"] == group]
-        counts = own.groupby("rate")["seed"].nunique()
-        means = own.groupby("rate")["score"].mean()
-        rows[GROUPS[group]] = {f"{rate:g}": f"{mean:.2f} ({counts[rate]})" for rate, mean in means.items()}
-        rows[GROUPS[group]]["chosen"] = f"{getattr(full, group).learning_rate:g}"
+        by_rate = table[table["group"] == group].groupby("rate")
+        counts, means = by_rate["seed"].nunique(), by_rate["score"].mean()
+        row = rows[GROUPS[group]] = {f"{rate:g}": f"{mean:.2f} ({counts[rate]})" for rate, mean in means.items()}
+        row["profile full"] = f"{getattr(STUDY.profile('full'), group).learning_rate:g}"
+        with contextlib.suppress(ValueError):
+            row["the rule"] = f"{chosen(table, group):g}"
     found = pd.DataFrame.from_dict(rows, orient="index").fillna("–")
-    return found[[*sorted(found.columns.drop("chosen"), key=float), "chosen"]].rename_axis("mean (%) at the rate")
+    ends = [name for name in ("the rule", "profile full") if name in found]
+    return found[[*sorted(found.columns.drop(ends), key=float), *ends]].rename_axis("mean (%) at the rate")
 
 
 def trials(results: Results) -> pd.DataFrame:

@@ -79,8 +79,7 @@ class Replicate:
         now = arm.settings | vars(arm.schedule(profile)) | {"activation": shape.activation}
         now |= {"widths": [list(block) for block in shape.widths]}
         now |= {name: getattr(profile, name) for name in ("temperature", "alpha") if name in made.objective}
-        differ = [name for name in now if name in then and now[name] != then[name]]
-        if changed := [f"{name} ({then[name]}, now {now[name]})" for name in differ]:
+        if changed := [f"{name} ({then.get(name)}, now {now[name]})" for name in now if now[name] != then.get(name)]:
             what = f"{path} was trained with other settings than {arm.name} has in the study: {', '.join(changed)}"
             raise StorageError(f"{what}. Delete it to train it again, or undo the change.")
         first = next(iter(found.values())).identity.precision
@@ -108,7 +107,7 @@ class Run:
         self.timing_path = replicate.folder / "timing" / f"{name}.json"  # kept apart: no two trainings agree in it
         self.checkpoint = replicate.checkpoints / f"{name}.safetensors"  # while it is not finished
         self.published = replicate.profile.name == PUBLISHED
-        self.made_by = f"{self.arm.notebook}{' under the profile full' if self.published else ''}"
+        self.made_by = "make tune" if replicate.profile.name == "tuning" else self.arm.notebook
 
     def __str__(self) -> str:
         return f"{self.name} (seed {self.replicate.seed})"
@@ -144,8 +143,10 @@ class Run:
         try:
             tensors, _ = files.read_tensors(self.weights_path)
         except FileNotFoundError:
-            todo = "" if self.published else f" with {self.record_path} deleted"  # weights are published of few arms
-            raise NotTrained(f"{self.weights_path} is not there: run {self.made_by}{todo}.") from None
+            todo = "weights are published of few arms, and of seed 0 alone"
+            if not self.published:
+                todo = f"delete {self.record_path} and run {self.made_by} again"
+            raise NotTrained(f"{self.weights_path} is not there: {todo}.") from None
         if any(weights.stored_digest(tensors, name) != record.weights.get(name) for name in modules):
             both = f"{self.weights_path} does not belong to {self.record_path.name}"
             raise StorageError(f"{both}: delete both and run {self.arm.notebook} again.")
@@ -225,5 +226,6 @@ def load_all(profile: Profile, including: int | None = None, study: Study | None
                 )
     if not by_seed or including not in (None, *by_seed):
         what = f"profile {profile.name}, seed {including or 0}"
-        raise NotTrained(f"No notebook was run yet ({what}): run {study.notebooks[0]} first.")
+        first = "make tune" if profile.name == "tuning" else study.notebooks[0]
+        raise NotTrained(f"No notebook was run yet ({what}): run {first} first.")
     return Results(study, by_seed)
