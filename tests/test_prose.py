@@ -40,6 +40,7 @@ def known():
     found = {"range": set(), "estimate": set(), "percent": {f"{mean:.2f}" for mean in means}}
     pairs = [pair for pair in TUNING.contrasts if tuning.seeds(pair.first, pair.second)]
     found["single"] = {signed(stats.difference(tuning, pair.first, pair.second).mean) for pair in pairs}
+    found["single"] |= {text for cell in settings.protocol(tuning).to_numpy().flat for text in cell.split(", ")}
     for pair in results.study.contrasts:
         estimate = stats.difference(results, pair.first, pair.second)
         low, high, mean = (signed(value) for value in (estimate.low, estimate.high, estimate.mean))

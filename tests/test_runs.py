@@ -105,13 +105,13 @@ def test_published_records_are_only_read(small_data, small_profile, replicate, p
 
 FRESH = r"^exp1 of seed 2 was made by other settings or code than that of seed 0: delete the one that is out of date"
 SETTINGS = STUDY.arm("exp2").settings | {"guided_rate": 0.1}
-SCHEDULE = vars(FULL.hint) | {"learning_rate": 0.1}
+SCHEDULE = vars(FULL.hint) | {"learning_rate": 0.3}
 REFUSED = [  # what is wrong with seed 2, and the sentence
     (lambda: path_of("exp2").write_bytes(path_of("exp2").read_bytes()[:-9]), r"exp2\.json is damaged: delete it"),
     # A copy of seed 0 under another number would count as a second replicate.
     (lambda: record("exp1", 0).save(path_of("exp1")), r"seed2/exp1\.json is the record of exp1, seed 0: put it back"),
     (lambda: change("exp2", arm=SETTINGS), r"was trained with other settings .*: guided_rate \(0\.1, now 1\.0\)\. "),
-    (lambda: change("hint", schedule=SCHEDULE), r": learning_rate \(0\.1, now 0\.2\)\. Delete it to train it again"),
+    (lambda: change("hint", schedule=SCHEDULE), rf": learning_rate \(0\.3, now {FULL.hint.learning_rate}\)\. Delete it to train it again"),
     (lambda: change("distill", start={"teacher": "f" * 64}), "was trained from another teacher than that beside it"),
     (lambda: change("exp1", start=record("exp1", 2).identity.start | {"model": "f" * 64}), "another hint than that"),
     (lambda: change("hint", precision="float32"), r"in float32, other runs of its seed in bfloat16, so they do not"),
