@@ -111,7 +111,10 @@ REFUSED = [  # what is wrong with seed 2, and the sentence
     # A copy of seed 0 under another number would count as a second replicate.
     (lambda: record("exp1", 0).save(path_of("exp1")), r"seed2/exp1\.json is the record of exp1, seed 0: put it back"),
     (lambda: change("exp2", arm=SETTINGS), r"was trained with other settings .*: guided_rate \(0\.1, now 1\.0\)\. "),
-    (lambda: change("hint", schedule=SCHEDULE), rf": learning_rate \(0\.3, now {FULL.hint.learning_rate}\)\. Delete it to train it again"),
+    (
+        lambda: change("hint", schedule=SCHEDULE),
+        rf": learning_rate \(0\.3, now {FULL.hint.learning_rate}\)\. Delete it to",
+    ),
     (lambda: change("distill", start={"teacher": "f" * 64}), "was trained from another teacher than that beside it"),
     (lambda: change("exp1", start=record("exp1", 2).identity.start | {"model": "f" * 64}), "another hint than that"),
     (lambda: change("hint", precision="float32"), r"in float32, other runs of its seed in bfloat16, so they do not"),
