@@ -111,6 +111,7 @@ rule training:
         f"{BUILD}/trained/seed{{seed}}/{{arm}}.log",
     message:
         "{wildcards.arm}, seed {wildcards.seed}"
+    priority: 1  # before notebooks, for which nothing waits
     threads: THREADS
     resources:
         gpu=GPUS,
