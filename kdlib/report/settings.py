@@ -101,7 +101,7 @@ def protocol(results: Results) -> pd.DataFrame:
 def picture(results: Results) -> Figure:
     """Held-out accuracy (of stage one: R²) over the learning rate, group by group; a line a member, a dot a seed."""
     table = grid(results)
-    figure, axes = comparisons.new(results, "Which learning rate suits what is trained?", 3, 2, 9)
+    figure, axes = comparisons.new(results, "Which learning rate suits what is trained?", 3, 2, 12)
     for panel, (group, title) in zip(axes.flat, GROUPS.items(), strict=False):
         own = table[table["group"] == group]
         for (member, rows), style in zip(own.groupby("member", sort=False), ("o-", "s--"), strict=False):
@@ -115,6 +115,6 @@ def picture(results: Results) -> Figure:
         panel.xaxis.set_major_locator(FixedLocator(sorted(own["rate"].unique())))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_major_formatter("{x:g}")
-        panel.legend()
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)  # below: no line is there
     axes.flat[-1].set_axis_off()
     return figure
