@@ -10,12 +10,12 @@ from kdlib.report import plots
 PARTS = ("1", "2", "3", "4", "head")  # the blocks, and what is behind them
 TEACHER, REGRESSOR, STUDENT = 2.3, 1.05, 0.0  # heights of the rows
 TRAINED, FIXED, NOT_RUN = "#F5C26B", "#D9D9D9", "#FFFFFF"
-SIZE = 15  # points, so that it can be read on a telephone
+SIZE = 10  # points
 
 
 def schematic() -> Figure:
     """Three panels: stage one, and stage two of experiments 1 and 2."""
-    figure, panels = plots.new("What each stage trains", "", "", 1, 3, 4.6)
+    figure, panels = plots.new("What each stage trains", "", "", 1, 3, 3.1)
     guided, last = GUIDED_BLOCK - 1, len(PARTS) - 1  # places
     for panel, title, trained, run in (
         (panels[0], "Stage one\nlearn the hint", range(GUIDED_BLOCK), GUIDED_BLOCK),
