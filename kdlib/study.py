@@ -216,14 +216,13 @@ class Study:
 BASE, DISTILL, FROZEN, TUNED = "#E69F00", "#56B4E9", "#D55E00", "#009E73"
 MATRIX, FREEZING, ONE_STAGE = "07_regressor", "08_freezing", "09_one_stage"
 BY_TEACHER, HINT = ("teacher",), ("teacher", "hint")
-HALF, BOTH, DOUBLE = (0.5, 0.5), (1, 1), (2, 2)  # of the epochs of stage one and stage two
+BOTH = (1, 1)  # the epochs of stage one and of stage two
+COSTS = ("half", "half the cost", (0.5, 0.5)), ("long", "equal cost", BOTH), ("double", "twice the cost", (2, 2))
 NONE, LEARNED, RANDOM = (("teacher", f"hint_wide_{regressor}") for regressor in ("none", "learned", "random"))
 
 _TINY, _HINT = Schedule(epochs=2, batch_size=32), Schedule(6, 0.2, weight_decay=0.0)
-_FULL = Profile(  # the study to publish; the rates are those of 10_settings
-    "full", "cifar10", teacher=Schedule(18), hint=Schedule(6, 0.1, weight_decay=0.0),
-    scratch=Schedule(18, 0.05), tuned=Schedule(18, 0.025), frozen=Schedule(18),
-)  # fmt: skip
+_RATES = {"scratch": Schedule(18, 0.05), "tuned": Schedule(18, 0.025), "frozen": Schedule(18)}  # those of 10_settings
+_FULL = Profile("full", "cifar10", Schedule(18), replace(_HINT, learning_rate=0.1), **_RATES)  # the study to publish
 
 # Of the first edition, which is still the published one; and of smoke, as tests compare outputs with those published.
 FIRST = {
@@ -272,11 +271,9 @@ STUDY = Study(
         Arm("joint_distill", "one stage: hint, distillation", "#DDCC77", ONE_STAGE, BY_TEACHER, lasts=BOTH,
             hint_weight=1.0),
         # The cost: half, all and twice the epochs of both stages. In the middle are distill_long and exp2.
-        Arm("baseline_half", "baseline, half the cost", BASE, ONE_STAGE, lasts=HALF),
-        Arm("baseline_long", "baseline, equal cost", BASE, ONE_STAGE, lasts=BOTH),
-        Arm("baseline_double", "baseline, twice the cost", BASE, ONE_STAGE, lasts=DOUBLE),
-        Arm("distill_half", "distilled, half the cost", DISTILL, ONE_STAGE, BY_TEACHER, lasts=HALF),
-        Arm("distill_double", "distilled, twice the cost", DISTILL, ONE_STAGE, BY_TEACHER, lasts=DOUBLE),
+        *(Arm(f"baseline_{name}", f"baseline, {cost}", BASE, ONE_STAGE, lasts=lasts) for name, cost, lasts in COSTS),
+        *(Arm(f"distill_{name}", f"distilled, {cost}", DISTILL, ONE_STAGE, BY_TEACHER, lasts=lasts)
+          for name, cost, lasts in COSTS if name != "long"),
         Arm("hint_half", "stage one, half", "#CC79A7", ONE_STAGE, BY_TEACHER, "stage one", lasts=(0.5, 0)),
         Arm("exp2_half", "exp. 2, half the cost", TUNED, ONE_STAGE, ("teacher", "hint_half"), lasts=(0, 0.5)),
         Arm("hint_double", "stage one, twice", "#CC79A7", ONE_STAGE, BY_TEACHER, "stage one", lasts=(2, 0)),
