@@ -37,7 +37,7 @@ def build(profile_name: str = PUBLISHED) -> Path:
         files.write_bytes(source / path.name, _linked(path.read_text("utf-8"), pages).encode())
     for path in [*files.CHECKOUT.glob("figures/*.png"), *files.CHECKOUT.glob("benchmarks/*.png")]:
         files.write_bytes(source / path.relative_to(files.CHECKOUT), path.read_bytes())
-    files.write_bytes(source / "index.md", _cover(profile.name, list(chapters)).encode())
+    files.write_bytes(source / "index.md", _cover(profile.name, list(chapters), pages).encode())
     command = [sys.executable, "-m", "sphinx", "--quiet", "--conf-dir", PAGES, source, output]
     made = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if made.returncode:
@@ -65,10 +65,10 @@ def _linked(text: str, pages: Collection[str]) -> str:
     return text.replace("](../benchmarks/", "](benchmarks/")
 
 
-def _cover(profile: str, chapters: list[str]) -> str:
+def _cover(profile: str, chapters: list[str], pages: Collection[str]) -> str:
     """The README's first screen, with links to the pages of this book, and the table of contents."""
     text = (files.CHECKOUT / "README.md").read_text("utf-8").partition(COVER_ENDS)[0]
-    text = _linked(text, {*chapters, *(path.stem for path in PAGES.glob("*.md"))})
+    text = _linked(text, pages)
     text = re.sub(r"\[(README\.zh-CN\.md)\]\(.*?\)", r"\1", text)
     if profile != PUBLISHED:
         digits = f" **{DIGITS}**" if STUDY.profile(profile).dataset == "digits" else ""

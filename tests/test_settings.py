@@ -61,14 +61,6 @@ def test_a_best_rate_at_the_edge_is_refused():
         settings.chosen(table, "scratch")
 
 
-def test_a_trial_is_judged_over_three_seeds():
-    ends = {"baseline_1000": [(90, 0.4), (89, 0.4), (89.5, 0.4)], "relu": [(90.5, 0.4), (89.2, 0.4), (89.8, 0.4)]}
-    row = settings.trials(made(**ends, half_decay=[(91, 0.4)])).loc["ReLU in place of SiLU − baseline, rate 0.1"]
-    assert row.tolist() == ["+0.33", "+0.50, +0.20, +0.30", "yes"]
-    table = settings.trials(made(**ends, half_decay=[(91, 0.4)]))
-    assert table["worth adopting"].tolist() == ["yes", "1 of 3 seeds"]
-
-
 def test_the_notes_contrast_is_shown_at_each_rate():
     ends = {
         "wide_none_frozen_500": [(89, 0.4), (88, 0.4)],

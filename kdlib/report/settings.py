@@ -17,8 +17,6 @@ from kdlib.storage.runs import Results
 from kdlib.study import STUDY
 
 CLOSE = 0.1  # points of accuracy or percent of R²
-WORTH = 0.3  # points of held-out accuracy for which a setting is adopted, over `SEEDS` seeds
-SEEDS = 3
 GROUPS = {
     "teacher": "teacher",
     "hint": "stage one",
@@ -67,23 +65,6 @@ def rates(results: Results) -> pd.DataFrame:
     found = pd.DataFrame.from_dict(rows, orient="index").fillna("–")
     ends = [name for name in ("the rule", "profile full") if name in found]
     return found[[*sorted(found.columns.drop(ends), key=float), *ends]].rename_axis("mean (%) at the rate")
-
-
-def trials(results: Results) -> pd.DataFrame:
-    """What each changed setting moved, as text: paired differences of held-out accuracy, in points."""
-    rows = {}
-    for pair in results.study.contrasts:
-        if seeds := results.seeds(pair.first, pair.second):
-            estimate = stats.difference(results, pair.first, pair.second)
-            first, second = (results.study.arm(name).title for name in (pair.first, pair.second))
-            values = ", ".join(map(signed, stats.by_seed(results, pair.first, pair.second)))
-            adopted = "yes" if estimate.mean >= WORTH else "no"
-            rows[f"{first} − {second}"] = {
-                "difference (points)": signed(estimate.mean),
-                "by seed": values,
-                "worth adopting": adopted if len(seeds) >= SEEDS else f"{len(seeds)} of {SEEDS} seeds",
-            }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("setting")
 
 
 def protocol(results: Results) -> pd.DataFrame:
