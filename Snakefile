@@ -59,6 +59,12 @@ def alone(wildcards):
 # On a cluster it is a fixed number: SLURM refuses a job that asks for more from inside than it was submitted with.
 THREADS = 1 if PROFILE == "smoke" else 8 if CLUSTER else alone
 
+
+def urgency(wildcards):
+    """Trainings go before notebooks, and before other trainings those that some wait for."""
+    return 2 if any(wildcards.arm in arm.needs for arm in STUDY.arms) else 1
+
+
 # What a training asks a cluster for; gpus=0 is for one without. A job that has asked for a GPU must not do without.
 GPUS = int(config.get("gpus", 1))
 if workflow.remote_exec and GPUS:
@@ -111,7 +117,7 @@ rule training:
         f"{BUILD}/trained/seed{{seed}}/{{arm}}.log",
     message:
         "{wildcards.arm}, seed {wildcards.seed}"
-    priority: 1  # before notebooks, for which nothing waits
+    priority: urgency
     threads: THREADS
     resources:
         gpu=GPUS,
@@ -141,7 +147,7 @@ rule notebook:
 rule analysis:
     input:
         KDLIB,
-        REPLICATES,
+        [mark for name in NOTEBOOKS for seed in SEEDS for mark in shown(name, seed)],
         notebook=f"{HOME}notebooks/{ANALYSIS}.ipynb",
     output:
         COMPARED,
