@@ -30,6 +30,8 @@ _PROFILE = Profile(
     tuned=Schedule(18, 0.05), frozen=Schedule(18),
 )  # fmt: skip
 
+_SECOND = ((16,), (52, 52, 52), (56, 56, 48, 128), (48, 56, 72))
+
 
 def _at(rates: tuple[float, ...], name: str, title: str, *settings: Any, **more: Any) -> tuple[Arm, ...]:
     """An arm for each of these learning rates; its name has the rate in units of 0.0001."""
@@ -62,6 +64,7 @@ TUNING = Study(
         *_at(HIGH, "wide_none_frozen", "S′, no matrix (frozen)", FROZEN, SETTINGS, **_AFTER, guided_rate=0.0),
         # One change each.
         Arm("wide_baseline", "baseline of S′", BASE, SETTINGS, body="S′"),
+        Arm("wide_second", "baseline of S′, 52 channels at 16 × 16", BASE, SETTINGS, body="S′", own={"widths": _SECOND}),
         Arm("relu", "ReLU in place of SiLU", BASE, SETTINGS, own={"activation": "ReLU"}),
         Arm("first_teacher", "the teacher's shape of the first edition", *_T, own={"widths": FIRST["teacher"].widths}),
         Arm("temperature2", "temperature 2", DISTILL, SETTINGS, **_EQUAL, own={"temperature": 2.0}),
@@ -74,7 +77,7 @@ TUNING = Study(
         Arm("exp2_12", "exp. 2 after 12 epochs of stage one", TUNED, SETTINGS, ("teacher", "hint_12")),
     ),
     contrasts=(
-        Contrast("wide_baseline", "baseline_1000"), Contrast("relu", "baseline_1000"),
+        Contrast("wide_baseline", "baseline_1000"), Contrast("wide_second", "baseline_1000"), Contrast("relu", "baseline_1000"),
         Contrast("first_teacher", "teacher"),
         Contrast("temperature2", "distill_long_1000"), Contrast("temperature8", "distill_long_1000"),
         Contrast("alpha05", "distill_long_1000"), Contrast("alpha09", "distill_long_1000"),
