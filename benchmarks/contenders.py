@@ -97,7 +97,7 @@ def tutorial_steps(objective: Objective, loader: Iterable, optimizer: Optimizer)
         yield count
 
 
-def steps(objective: Objective, loader: Iterable, optimizer: Optimizer, precision: str) -> Iterator[tuple[int, Tensor]]:
+def steps(objective: Objective, loader: Iterable, optimizer: Any, precision: str) -> Iterator[tuple[int, Tensor]]:
     """What both do in a step; yields the loss too."""
     for module in objective.modules.values():
         module.train()

@@ -16,7 +16,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al. (2024
 NEWTON_SCHULZ_STEPS = 3
 
 
-class Muon(torch.optim.SGD):
+class Muon:
     """SGD with Nesterov momentum, but for convolutions, whose updates are orthogonalised.
 
     K. Jordan et al., *Muon: An optimizer for hidden layers in neural networks* (2024),
@@ -28,54 +28,54 @@ class Muon(torch.optim.SGD):
         W ← W − η orthogonalise(G + μ M)
 
     What follows a convolution, a batch normalisation or the regressor, makes up for the norm of W, which is therefore
-    free to be fixed: η is then the size of a step relative to W, and weight decay has no part in it.
+    free to be fixed: η is then the size of a step relative to W, and weight decay has no part in it. Any other
+    parameter has weight decay λ: it moves by − η (G + μ M) with G + λ W in the place of G.
 
     Each of the ``groups`` names its "params", the "scale" of their learning rate, and whether they are "convolutions"
-    (default False).
+    (default False). No subclass of ``torch.optim.Optimizer``, whose first call takes seconds to import the compiler.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], schedule: Schedule):
-        settings = {"momentum": schedule.momentum, "nesterov": schedule.momentum > 0, "fused": True}
-        settings |= {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
-        super().__init__([dict(group) for group in groups], **settings)
+        self.momentum, self.weight_decay = schedule.momentum, schedule.weight_decay
+        self.groups = [{"lr": schedule.learning_rate, "convolutions": False, **group} for group in groups]
+        for group in self.groups:
+            group["momenta"] = [torch.zeros_like(parameter) for parameter in group["params"]]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self.groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
         """One update of all parameters."""
-        for group in self.param_groups:
-            for kernel in group["params"] if group.get("convolutions") else ():
-                self._step_convolution(kernel, group)
-                kernel.grad = None  # what still has a gradient follows SGD
-        super().step()
-
-    def _step_convolution(self, kernel: Tensor, group: Mapping[str, Any]) -> None:
-        """One update of a kernel (out, in, 3, 3)."""
-        momentum, state = group["momentum"], self.state[kernel]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(kernel)
-        state["momentum_buffer"].mul_(momentum).add_(kernel.grad)
-        update = kernel.grad.add(state["momentum_buffer"], alpha=momentum)
-        kernel.mul_(math.sqrt(len(kernel)) / kernel.norm())
-        kernel.sub_(orthogonalise(update.flatten(1)).view(kernel.shape), alpha=group["lr"])
+        for group in self.groups:
+            for parameter, momentum in zip(group["params"], group["momenta"], strict=True):
+                gradient = parameter.grad
+                if not group["convolutions"]:
+                    gradient = gradient.add(parameter, alpha=self.weight_decay)
+                momentum.mul_(self.momentum).add_(gradient)
+                update = gradient.add(momentum, alpha=self.momentum)
+                if group["convolutions"]:  # (out, in, 3, 3)
+                    parameter.mul_(math.sqrt(len(parameter)) / parameter.norm())
+                    update = orthogonalise(update.flatten(1)).view(parameter.shape)
+                parameter.sub_(update, alpha=group["lr"])
 
     def set_rate(self, rate: float) -> None:
         """Give every group its scale times ``rate``."""
-        for group in self.param_groups:
+        for group in self.groups:
             group["lr"] = group["scale"] * rate
 
     def momenta(self) -> dict[str, Tensor]:
-        """All that the optimiser keeps, for a checkpoint: the momentum of each parameter that has moved."""
-        buffers = (self.state[parameter].get("momentum_buffer") for parameter in self._parameters())
-        return {f"momentum.{number}": buffer for number, buffer in enumerate(buffers) if buffer is not None}
+        """All that the optimiser keeps, for a checkpoint: the momentum of each parameter."""
+        momenta = [momentum for group in self.groups for momentum in group["momenta"]]
+        return {f"momentum.{number}": momentum for number, momentum in enumerate(momenta)}
 
     def load_momenta(self, tensors: Mapping[str, Tensor]) -> None:
-        """Set what `momenta` gave; a buffer takes the memory layout of its parameter, which files lose."""
-        for number, parameter in enumerate(self._parameters()):
-            if (value := tensors.get(f"momentum.{number}")) is not None:
-                self.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value)
-
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
+        """Set what `momenta` gave."""
+        for name, momentum in self.momenta().items():
+            momentum.copy_(tensors[name])
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

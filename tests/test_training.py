@@ -177,7 +177,7 @@ def test_frozen_layers_are_bit_identical_after_stage_two_and_all_others_learn(tr
 
 def test_fine_tuned_layers_follow_the_schedule_at_their_scale(train, small_profile, monkeypatch):
     rates, step, student = [], Muon.step, small_network()
-    watched = lambda self: (rates.append([group["lr"] for group in self.param_groups]), step(self))  # noqa: E731
+    watched = lambda self: (rates.append([group["lr"] for group in self.groups]), step(self))  # noqa: E731
     monkeypatch.setattr(Muon, "step", watched)
     models.scale_rate(student, through=3, scale=0.1)
     assert train("scale01", distill(small_network(3), student)).identity.objective["rates"] == [0.1, 0.1, 0.1, 1.0]
