@@ -28,7 +28,7 @@ class Shape:
 # Of the teacher; of the student, S; and of S′, a student of the same size whose guided layer is as wide as the hint.
 TEACHER = Shape(((24,), (64, 64), (160, 192, 128), (224, 220)))
 STUDENT = Shape(((16,), (48, 48, 48), (64, 64, 64, 64), (64, 64, 80)))
-WIDE = Shape(((16,), (48, 48, 48), (48, 56, 56, 128), (48, 56, 72)))
+WIDE = Shape(((16,), (52, 52, 52), (56, 56, 48, 128), (48, 56, 72)))
 
 # The hint layer ends this block of the teacher, the guided layer the same block of the student; both are 8 × 8 pixels.
 # Blocks count from 1.

@@ -7,6 +7,7 @@ here, so that a change of STUDY does not change this study.
 
 from typing import Any
 
+from kdlib.models import STUDENT, TEACHER, WIDE, Shape
 from kdlib.study import (
     BASE,
     BOTH,
@@ -25,12 +26,11 @@ from kdlib.study import (
 
 SETTINGS = "10_settings"  # the notebook that shows it
 LOW, HIGH = (0.0125, 0.025, 0.05, 0.1), (0.025, 0.05, 0.1, 0.2)  # learning rates
+_FIRST_WIDE = Shape(((16,), (48, 48, 48), (48, 56, 56, 128), (48, 56, 72)))
 _PROFILE = Profile(
     "tuning", "cifar10-held-out", teacher=Schedule(18), hint=Schedule(6, 0.2, weight_decay=0.0), scratch=Schedule(18),
-    tuned=Schedule(18, 0.05), frozen=Schedule(18),
+    tuned=Schedule(18, 0.05), frozen=Schedule(18), networks={"teacher": TEACHER, "S": STUDENT, "S′": _FIRST_WIDE},
 )  # fmt: skip
-
-_SECOND = ((16,), (52, 52, 52), (56, 56, 48, 128), (48, 56, 72))
 
 
 def _at(rates: tuple[float, ...], name: str, title: str, *settings: Any, **more: Any) -> tuple[Arm, ...]:
@@ -63,8 +63,8 @@ TUNING = Study(
         *_at(HIGH, "exp1", "exp. 1", FROZEN, SETTINGS, HINT, guided_rate=0.0),
         *_at(HIGH, "wide_none_frozen", "S′, no matrix (frozen)", FROZEN, SETTINGS, **_AFTER, guided_rate=0.0),
         # One change each.
-        Arm("wide_baseline", "baseline of S′", BASE, SETTINGS, body="S′"),
-        Arm("wide_second", "baseline of S′, 52 channels at 16 × 16", BASE, SETTINGS, body="S′", own={"widths": _SECOND}),
+        Arm("wide_baseline", "baseline of the S′ above", BASE, SETTINGS, body="S′"),
+        Arm("wide_second", "baseline of another S′", BASE, SETTINGS, body="S′", own={"widths": WIDE.widths}),
         Arm("relu", "ReLU in place of SiLU", BASE, SETTINGS, own={"activation": "ReLU"}),
         Arm("first_teacher", "the teacher's shape of the first edition", *_T, own={"widths": FIRST["teacher"].widths}),
         Arm("temperature2", "temperature 2", DISTILL, SETTINGS, **_EQUAL, own={"temperature": 2.0}),
@@ -77,8 +77,8 @@ TUNING = Study(
         Arm("exp2_12", "exp. 2 after 12 epochs of stage one", TUNED, SETTINGS, ("teacher", "hint_12")),
     ),
     contrasts=(
-        Contrast("wide_baseline", "baseline_1000"), Contrast("wide_second", "baseline_1000"), Contrast("relu", "baseline_1000"),
-        Contrast("first_teacher", "teacher"),
+        Contrast("wide_baseline", "baseline_1000"), Contrast("wide_second", "baseline_1000"),
+        Contrast("relu", "baseline_1000"), Contrast("first_teacher", "teacher"),
         Contrast("temperature2", "distill_long_1000"), Contrast("temperature8", "distill_long_1000"),
         Contrast("alpha05", "distill_long_1000"), Contrast("alpha09", "distill_long_1000"),
         Contrast("half_decay", "baseline_1000"), Contrast("double_decay", "baseline_1000"),

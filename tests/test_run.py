@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from kdlib.errors import SettingError
 from kdlib.hardware import cores
 from kdlib.report import run
-from kdlib.storage import files
+from kdlib.storage import files, records
 from kdlib.study import STUDY
 
 
@@ -126,9 +126,12 @@ def test_a_training_that_failed_is_told_and_what_has_no_record_is_not_taken_for_
     assert killed == f"{run.KILLED}\nhint failed. Its log: {marks / 'hint.log'}"
 
 
-def test_tuning_has_options_of_its_own(snakemake):
+def test_tuning_has_options_of_its_own_and_mixes_no_code(snakemake, monkeypatch):
     with pytest.raises(SettingError, match=r"^make tune has no option PROFILE: choose one of SEEDS, CORES\.$"):
         run.tune({"PROFILE": "quick"})
+    monkeypatch.setattr(records, "CODE", {})
+    with pytest.raises(SettingError, match=r"^teacher was trained on other seeds by an earlier kdlib, with which new "):
+        run.tune({"SEEDS": "99"})
     assert not snakemake
 
 

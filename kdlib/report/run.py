@@ -5,6 +5,7 @@ python -m kdlib.report.run tune [NAME=VALUE …]                 SEEDS, CORES; t
 python -m kdlib.report.run notebook FILE OUTPUT [name=value …]  one notebook, with these parameters
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from kdlib.errors import DataUnavailable, KdlibError, SettingError, as_sentences, nearest
+from kdlib.errors import DataUnavailable, KdlibError, NotTrained, SettingError, as_sentences, nearest
 
 # The rest of kdlib is imported where it is needed: a job executes a notebook, whose own process imports it again.
 OPTIONS = {"PROFILE": "", "SEEDS": "1", "CORES": "", "EXTRA": "0"}  # of `make report`, with their defaults
@@ -42,14 +43,26 @@ def report(options: Mapping[str, str]) -> str:
 
 
 def tune(options: Mapping[str, str]) -> str:
-    """Train what the tuning study still lacks; return the table of 10_settings. Errors as of `report`."""
+    """Train what the tuning study still lacks; return the table of 10_settings. Errors as of `report`.
+
+    Raises `SettingError` too where an arm has seeds of an earlier kdlib.
+    """
     from kdlib.report import settings
-    from kdlib.storage import files, runs
+    from kdlib.storage import files, records, runs
     from kdlib.tuning import TUNING
 
     given, (profile,) = _given("tune", {"SEEDS": "1", "CORES": ""}, options), TUNING.profiles
     if not os.access(files.CHECKOUT / "results", os.W_OK):
         raise SettingError(f"make tune adds records to {files.results(profile.name)}: make that folder writable.")
+    with contextlib.suppress(NotTrained):
+        found, seeds = runs.load_all(profile), set(range(int(given["SEEDS"])))
+        for arm in TUNING.arms:
+            made = found.records(arm.name)
+            if seeds - set(found.seeds(arm.name)) and any(record.identity.code != records.CODE for record in made):
+                raise SettingError(
+                    f"{arm.name} was trained on other seeds by an earlier kdlib, with which new trainings do not "
+                    f"compare: take fewer SEEDS, or delete {files.results(profile.name)} to tune anew."
+                )
     runs.Replicate(profile).data("cpu")
     _graph(profile.name, given, "trainings")
     return settings.rates(runs.load_all(profile)).to_string()
