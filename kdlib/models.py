@@ -19,10 +19,14 @@ Widths = tuple[tuple[int, ...], ...]  # output channels of the convolutions, a t
 
 @dataclass(frozen=True)
 class Shape:
-    """What a `ConvNet` is made of."""
+    """What a `ConvNet` is made of. Raises `SettingError` for another activation."""
 
     widths: Widths
     activation: Literal["SiLU", "ReLU"] = "SiLU"  # a module of torch.nn
+
+    def __post_init__(self) -> None:
+        if self.activation not in ("SiLU", "ReLU"):
+            raise SettingError(f"activation must be SiLU or ReLU, not {self.activation!r}.")
 
 
 # Of the teacher; of the student, S; and of S′, a student of the same size whose guided layer is as wide as the hint.

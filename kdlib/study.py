@@ -89,13 +89,14 @@ class Arm:
         used = {"lasts", "own"} | ({"body"} if self.stage != "teacher" else set())
         if self.stage == "stage one" or self.hint_weight:
             used |= {"regressor"}
+        own = [setting.name for kind in (Schedule, Shape) for setting in fields(kind)]
         if self.stage == "stage two" and "teacher" in self.needs:
             used |= {"guided_rate", "hint_weight", "takes"}
+            own += ["temperature", "alpha"]
         if self.body not in ("S", "S′") or self.takes not in ("all", "front", "front with matrix"):
             raise SettingError(f"{self.name}: body must be S or S′, and takes all, front or front with matrix.")
-        known = [setting.name for kind in (Schedule, Shape) for setting in fields(kind)] + ["temperature", "alpha"]
-        for name in self.own.keys() - set(known):
-            raise SettingError(f"{self.name} cannot have its own {name}{nearest(name, known)}")
+        for name in self.own.keys() - set(own):
+            raise SettingError(f"{self.name} cannot have its own {name}{nearest(name, own)}")
         for setting in fields(self)[6:]:
             if setting.name not in used and getattr(self, setting.name) != setting.default:
                 raise SettingError(f"The arm {self.name} makes no use of {setting.name}: drop it.")

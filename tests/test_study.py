@@ -45,6 +45,10 @@ def test_an_impossible_study_is_refused(changes, sentence):
 def test_only_settings_can_be_an_arms_own():
     with pytest.raises(SettingError, match=r"^two cannot have its own learning_rat; did you mean learning_rate\?$"):
         replace(TWO, own={"learning_rat": 0.1})
+    with pytest.raises(SettingError, match=r"^two cannot have its own temperature: choose one of "):
+        replace(TWO, own={"temperature": 2.0})  # it learns from no teacher
+    with pytest.raises(SettingError, match=r"^activation must be SiLU or ReLU, not 'Relu'\.$"):
+        replace(TWO, own={"activation": "Relu"}).shape(STUDY.profile("full"))
     arm = replace(TWO, own={"learning_rate": 0.025, "activation": "ReLU", "epochs": 3})
     full = STUDY.profile("full")
     assert arm.schedule(full) == replace(full.scratch, learning_rate=0.025, epochs=3)
