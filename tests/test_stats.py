@@ -134,7 +134,7 @@ def test_p_where_the_seeds_do_not_differ_or_there_is_one_and_holms_adjustment():
 
 def test_verdict_follows_from_the_interval_over_seeds_alone():
     within, around = [(-0.8, 0.8), (0.1, 0.5)], [(0.5, 0.9), (-0.9, 0.2), (-2, 2)]
-    for verdict, intervals in {"gap": [(0.81, 3), (-3, -0.81)], "no gap": within, "undecided": around}.items():
+    for verdict, intervals in {"beyond": [(0.81, 3), (-3, -0.81)], "within": within, "undecided": around}.items():
         for low, high in intervals:
             assert stats.verdict(Estimate((low + high) / 2, (high - low) / 2, 5)) == verdict
             assert stats.verdict(Estimate((low + high) / 2, (high - low) / 2, 10_000, "test images")) == NONE

@@ -116,7 +116,8 @@ def matrix(results: Results) -> Figure:
                 values = stats.by_seed(results, without, other)
                 panel.plot(values, [row + 0.2] * len(values), "o", color=GREY, markersize=4, alpha=0.6)
                 estimates.append(estimate)
-    axes[-1].set_xlabel(f"difference in test accuracy (points)\nintervals over {_over(estimates)}; dots: single seeds")
+    ends = "← better with the matrix     better without it →\ndifference in test accuracy (points), grey: ±0.8"
+    axes[-1].set_xlabel(f"{ends}\nintervals over {_over(estimates)}; dots: single seeds")
     axes[0].set_yticks(range(len(WITH)), WITH)
     axes[0].set_ylim(len(WITH) - 0.5, -0.5)
     return figure
@@ -148,9 +149,9 @@ def scales(results: Results) -> Figure:
 
 def cost(results: Results) -> Figure:
     """Final test accuracy over the epochs of both stages together: a line for each way to train S."""
-    figure, axes = new(results, "What training longer gains")
+    figure, axes = new(results, "What hints and more epochs gain")
     estimates, places = [], set()
-    for way in map(STUDY.arm, ("baseline", "distill", "exp2", "joint_distill")):
+    for number, way in enumerate(map(STUDY.arm, ("baseline", "distill", "exp2", "joint_distill"))):
         alike = [arm for arm in results.models if (arm.settings, arm.group, arm.own) == (way.settings, way.group, {})]
         points = {}  # {epochs: estimate}
         for arm in alike:
@@ -160,7 +161,8 @@ def cost(results: Results) -> Figure:
             points[sum(len(record.epochs("train")) for record in trained)] = stats.mean_accuracy(results, arm.name)
         points = dict(sorted(points.items()))
         means, halves = [value.mean for value in points.values()], [value.half_width for value in points.values()]
-        axes.errorbar(list(points), means, yerr=halves, fmt="o-", capsize=4, color=way.colour, label=way.title)
+        beside = [epochs * 1.01 ** (number - 1.5) for epochs in points]  # so that no interval hides another
+        axes.errorbar(beside, means, yerr=halves, fmt="o-", capsize=4, color=way.colour, label=way.title)
         estimates, places = [*estimates, *points.values()], places | points.keys()
     axes.set(xscale="log", xlabel="epochs trained in all, stage one included (log scale)", ylabel=f"test {ACCURACY}",
              title=f"after the final epoch; intervals over {_over(estimates)}")  # fmt: skip

@@ -34,6 +34,7 @@ def schematic() -> Figure:
     _box(panels[0], guided, REGRESSOR, "regressor", TRAINED, width=2.6)
     _arrow(panels[0], guided, STUDENT, REGRESSOR, "guided layer", "->")
     _arrow(panels[0], guided, REGRESSOR, TEACHER, "hint loss", "<->")
+    panels[0].text(guided + 0.12, (REGRESSOR + TEACHER) / 2, "hint", fontsize=SIZE, va="center", color=plots.GREY)
     for panel in panels[1:]:
         _arrow(panel, last, STUDENT, TEACHER, "soft loss\n(logits)", "<->")
         panel.text(last + 0.4, STUDENT - 0.8, "hard loss (labels)", fontsize=SIZE, ha="right", color=plots.RED)
@@ -48,7 +49,8 @@ def _box(panel: Axes, x: float, y: float, text: str, colour: str, width: float =
         (x - width / 2, y - 0.3), width, 0.6, "round,pad=0,rounding_size=0.08", fc=colour, ec=plots.GREY
     )
     panel.add_patch(shape)
-    panel.text(x, y, text, fontsize=SIZE, ha="center", va="center", color=plots.GREY if colour == NOT_RUN else "black")
+    size = SIZE - 2 if text == "head" else SIZE
+    panel.text(x, y, text, fontsize=size, ha="center", va="center", color=plots.GREY if colour == NOT_RUN else "black")
 
 
 def _arrow(panel: Axes, x: float, low: float, high: float, text: str, style: str) -> None:

@@ -53,12 +53,14 @@ def chosen(table: pd.DataFrame, group: str) -> float:
 
 
 def rates(results: Results) -> pd.DataFrame:
-    """The mean of each group at each rate, as text with the number of seeds; the rule's rate, and that of full."""
+    """The mean of each group at each rate over the seeds of which all its members were trained, as text with their
+    number; the rule's rate, and that of full.
+    """
     table, rows = grid(results), {}
     for group in dict.fromkeys(table["group"]):
-        by_rate = table[table["group"] == group].groupby("rate")
-        counts, means = by_rate["seed"].nunique(), by_rate["score"].mean()
-        row = rows[GROUPS[group]] = {f"{rate:g}": f"{mean:.2f} ({counts[rate]})" for rate, mean in means.items()}
+        means = table[table["group"] == group].pivot(index=["rate", "seed"], columns="member", values="score")
+        by_rate = means.dropna().mean(axis=1).groupby("rate")
+        row = rows[GROUPS[group]] = {f"{rate:g}": f"{own.mean():.2f} ({len(own)})" for rate, own in by_rate}
         row["profile full"] = f"{getattr(STUDY.profile('full'), group).learning_rate:g}"
         with contextlib.suppress(ValueError):
             row["the rule"] = f"{chosen(table, group):g}"

@@ -185,13 +185,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return np.minimum(np.maximum.accumulate(steps), 1)[np.argsort(order)].tolist()
 
 
-def verdict(estimate: Estimate) -> Literal["gap", "no gap", "undecided", "one seed: none"]:
-    """The 0.8-point rule, from an interval over seeds: "gap" if all of it lies beyond ±0.8, "no gap" if all within."""
+def verdict(estimate: Estimate) -> Literal["beyond", "within", "undecided", "one seed: none"]:
+    """The note's rule, from an interval over seeds: whether all of it lies beyond ±0.8 points, or within."""
     if estimate.n < 2 or estimate.source == "test images":
         return "one seed: none"
     if estimate.low > GAP or estimate.high < -GAP:
-        return "gap"
-    return "no gap" if estimate.low >= -GAP and estimate.high <= GAP else "undecided"
+        return "beyond"
+    return "within" if estimate.low >= -GAP and estimate.high <= GAP else "undecided"
 
 
 def signed(value: float, digits: str = "+z.2f") -> str:

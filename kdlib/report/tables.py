@@ -76,10 +76,10 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
         rows[f"{title} (exploratory)" if pair.kind == "exploratory" else title] = {
             "difference": signed(estimate.mean),
             "95 % interval": _interval(estimate),
-            "verdict": stats.verdict(estimate),
+            "±0.8": stats.verdict(estimate),
             "p": f"{p} (Holm)" if pair in adjusted and p != NOTHING else p,
         }
-    columns = ["difference", "95 % interval", "verdict", "p"]
+    columns = ["difference", "95 % interval", "±0.8", "p"]
     name = f"contrast, over {' or '.join(dict.fromkeys(over))}"
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(name)
 
