@@ -41,7 +41,7 @@ units:
 cells:
 	@rm -rf build/nbval
 	@$(BIN)/python tests/twice.py build/nbval/notebooks
-	KDLIB_PROFILE=smoke KDLIB_ROOT=build/nbval OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax build/nbval/notebooks
+	KDLIB_PROFILE=smoke KDLIB_ROOT=$(CURDIR)/build/nbval OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax build/nbval/notebooks
 
 book: environment
 	@$(BIN)/python book/build.py $(PROFILE)

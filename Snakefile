@@ -30,6 +30,7 @@ COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
 # What is newer than a result is run again, and the records decide whether anything is trained anew; trainings do not
 # depend on kdlib/report.
 KDLIB = sorted(map(str, Path(f"{HOME}kdlib").rglob("*.py")))
+SHOWN = "book/*.*", "README.md", "figures/*.png", "benchmarks/*.png", "notebooks/*.ipynb"  # by the book
 METHOD = [path for path in KDLIB if Path(path).parent.name != "report"]
 
 
@@ -164,7 +165,7 @@ rule book:
     input:
         REPLICATES,
         COMPARED,
-        [str(path) for path in Path(f"{HOME}book").glob("*.*")],
+        [str(path) for kind in SHOWN for path in Path(HOME or ".").glob(kind)],
     output:
         f"{BUILD}/html/index.html",
     message:

@@ -17,11 +17,11 @@ from kdlib.editions import study_of
 from kdlib.errors import SettingError, as_sentences, nearest
 from kdlib.models import GUIDED_BLOCK, ConvNet
 from kdlib.objectives import Classify, Distill, Hint, Joint, Objective
+from kdlib.profiles import with_own
 from kdlib.regressors import REGRESSORS
 from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Run
-from kdlib.study import with_own
 from kdlib.training import fit
 
 

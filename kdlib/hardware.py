@@ -21,12 +21,13 @@ def choose_device() -> torch.device:
     wanted = os.environ.get("KDLIB_DEVICE") or here[0]
     try:
         device = torch.empty(0, device=wanted).device
-    except (RuntimeError, AssertionError):  # AssertionError: a torch that was built without CUDA
-        has = f"this machine has {', '.join(here)}"
-        raise SettingError(f"KDLIB_DEVICE is {wanted!r}, but {has}: set it to one of these.") from None
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch that was built without CUDA
+        reason = str(error).partition("\n")[0]
+        has = f"This machine has {', '.join(here)}: name one of these by KDLIB_DEVICE."
+        raise SettingError(f"The device {wanted!r} cannot be used ({reason}). {has}") from None
     if device.type == "cuda":
         own = "sm_{}{}".format(*torch.cuda.get_device_capability(device))
-        served = [int(arch.partition("_")[2].rstrip("af")) for arch in torch.cuda.get_arch_list()]
+        served = [int(arch[3:].rstrip("af")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
         if served and int(own[3:]) < min(served):
             ways = "call make with TORCH_BACKEND=cu126, or set KDLIB_DEVICE=cpu"
             raise SettingError(f"This GPU ({own}) is too old for this build of torch: {ways}.")

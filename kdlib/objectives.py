@@ -73,10 +73,10 @@ class Objective:
 
     def settings(self) -> dict[str, Any]:
         """What the run's identity holds of it, as it is now; plain numbers, texts and lists."""
-        raise NotImplementedError
+        return {"name": type(self).__name__, "rates": list(self.modules["model"].rates)}
 
     def groups(self) -> list[dict[str, Any]]:
-        """The trained parameters: "params", and the "scale" of their learning rate."""
+        """The trained parameters: "params", the "scale" of their learning rate, and whether they are "convolutions"."""
         return self.modules["model"].groups()
 
     def target(self, images: Tensor) -> Any:
@@ -92,9 +92,6 @@ class Classify(Objective):
 
     def __init__(self, model: ConvNet):
         self.model, self.modules = model, {"model": model}
-
-    def settings(self) -> dict[str, Any]:
-        return {"name": "Classify", "rates": list(self.model.rates)}
 
     def losses(self, images: Tensor, labels: Tensor, target: None) -> tuple[Losses, Tensor]:
         logits = self.model(images)  # (B, classes)
@@ -117,8 +114,7 @@ class Distill(Objective):
         self.modules = {"model": student}
 
     def settings(self) -> dict[str, Any]:
-        own = {"name": "Distill", "rates": list(self.student.rates)}
-        return own | {"temperature": self.temperature, "alpha": self.alpha}
+        return super().settings() | {"temperature": self.temperature, "alpha": self.alpha}
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
@@ -143,8 +139,8 @@ class Hint(Objective):
         self.modules = {"model": student, "regressor": regressor}
 
     def settings(self) -> dict[str, Any]:
-        own = {"name": "Hint", "rates": list(self.student.rates)}
-        return own | {"regressor": self.regressor.kind, "regressor_rate": REGRESSOR_RATE}
+        own = {"regressor": self.regressor.kind, "regressor_rate": REGRESSOR_RATE, "sampled": self.regressor.sampled}
+        return super().settings() | own
 
     def groups(self) -> list[dict[str, Any]]:
         return [*self.student.groups(through=GUIDED_BLOCK), *self._regressor_groups()]
@@ -180,7 +176,7 @@ class Joint(Hint):
         self.weight, self.temperature, self.alpha = float(weight), float(temperature), float(alpha)
 
     def settings(self) -> dict[str, Any]:
-        own = {"name": "Joint", "weight": self.weight, "temperature": self.temperature, "alpha": self.alpha}
+        own = {"weight": self.weight, "temperature": self.temperature, "alpha": self.alpha}
         return super().settings() | own
 
     def groups(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlib.study import Schedule
+from kdlib.profiles import Schedule
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al. (2024), see `orthogonalise`
 NEWTON_SCHULZ_STEPS = 3
@@ -37,7 +37,7 @@ class Muon:
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], schedule: Schedule):
         self.momentum, self.weight_decay = schedule.momentum, schedule.weight_decay
-        self.groups = [{"lr": schedule.learning_rate, "convolutions": False, **group} for group in groups]
+        self.groups = [{"convolutions": False, **group} for group in groups]
         for group in self.groups:
             group["momenta"] = [torch.zeros_like(parameter) for parameter in group["params"]]
 
@@ -63,7 +63,7 @@ class Muon:
                 parameter.sub_(update, alpha=group["lr"])
 
     def set_rate(self, rate: float) -> None:
-        """Give every group its scale times ``rate``."""
+        """Give every group its scale times ``rate``; before the first step."""
         for group in self.groups:
             group["lr"] = group["scale"] * rate
 

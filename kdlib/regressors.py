@@ -33,7 +33,7 @@ class Regressor(nn.Module):
         with torch.no_grad():
             teacher.eval()
             parts = [teacher.features(part, through=GUIDED_BLOCK) for part in images.split(256)]
-        hints = torch.cat(parts)  # (N, C, H, W)
+        hints, self.sampled = torch.cat(parts), len(images)  # (N, C, H, W)
         self.register_buffer("hint_mean", hints.mean((0, 2, 3)))
         self.register_buffer("hint_std", hints.std((0, 2, 3)).clamp_min(1e-5))  # a dead channel never varies
         with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""What is run, as data: schedules, profiles, arms, and contrasts named beforehand.
+"""What is run, as data: arms, contrasts named beforehand, and the profiles of the study.
 
 `STUDY`, at the end, is the one place to add an arm (a way to train a student): names and colours in tables and
 pictures, their order, the edges of the graph in the Snakefile and the records that a report looks for follow from it.
@@ -10,55 +10,12 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from kdlib.errors import SettingError, nearest
-from kdlib.models import STUDENT, TEACHER, WIDE, Shape
+from kdlib.models import STUDENT, Shape
+from kdlib.profiles import Profile, Schedule, with_own
 
 GAP = 0.8  # points of test accuracy: the note's rule, a larger difference counts as a gap
 ANALYSIS = "06_analysis"  # compares the note's arms; the notebooks behind it go beyond the note
 PUBLISHED = "published"  # the profile of the committed records of "full"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How one training goes; the learning rate rises, then falls to zero."""
-
-    epochs: int
-    learning_rate: float = 0.1  # the highest one
-    weight_decay: float = 5e-4  # L2 penalty on all but the convolutions
-    batch_size: int = 256  # images a step
-    momentum: float = 0.6
-    warmup: float = 0.05  # share of the steps in which the rate rises
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The settings of all trainings of a seed."""
-
-    name: str
-    dataset: str  # a name in `data.DATASETS`
-    teacher: Schedule
-    hint: Schedule  # of stage one
-    scratch: Schedule  # of students that start from fresh weights: baseline, distilled
-    tuned: Schedule  # of stage two where all layers are trained
-    frozen: Schedule  # of stage two where the guided layers are frozen
-    temperature: float = 4.0  # of `objectives.Distill`, like alpha
-    alpha: float = 0.75
-    networks: Mapping[str, Shape] = field(default_factory=lambda: {"teacher": TEACHER, "S": STUDENT, "S′": WIDE})
-    changes: tuple[tuple[str, float], ...] = ()  # a reader's, such as (("epochs", 3),); in the names of runs
-
-    def change(self, **settings: float | None) -> "Profile":
-        """This profile with other ``epochs`` (not of stage one), ``temperature`` or ``alpha``; None keeps one."""
-        standard = {"epochs": self.scratch.epochs, "temperature": self.temperature, "alpha": self.alpha}
-        if unknown := settings.keys() - standard:
-            raise SettingError(f"{unknown} is no setting of a profile{nearest(min(unknown), standard)}")
-        changes = {key: settings[key] for key in standard if settings.get(key) not in (None, standard[key])}
-        new: dict[str, Any] = dict(changes)
-        if "epochs" in new:
-            epochs = new.pop("epochs")
-            if epochs not in range(1, 10_000):
-                raise SettingError(f"epochs must be a whole number from 1 to 9,999, not {epochs!r}.")
-            groups = ("teacher", "scratch", "tuned", "frozen")
-            new |= {group: replace(getattr(self, group), epochs=int(epochs)) for group in groups}
-        return replace(self, **new, changes=tuple(changes.items()))
 
 
 @dataclass(frozen=True)
@@ -91,8 +48,10 @@ class Arm:
             used |= {"regressor"}
         own = [setting.name for kind in (Schedule, Shape) for setting in fields(kind)]
         if self.stage == "stage two" and "teacher" in self.needs:
-            used |= {"guided_rate", "hint_weight", "takes"}
+            used |= {"guided_rate", "hint_weight"}
             own += ["temperature", "alpha"]
+        if self.stage == "stage two" and set(self.needs) - {"teacher"}:
+            used |= {"takes"}
         if self.body not in ("S", "S′") or self.takes not in ("all", "front", "front with matrix"):
             raise SettingError(f"{self.name}: body must be S or S′, and takes all, front or front with matrix.")
         for name in self.own.keys() - set(own):
@@ -132,11 +91,6 @@ class Arm:
         return with_own(profile.networks["teacher" if self.stage == "teacher" else self.body], self.own)
 
 
-def with_own(settings: Any, own: Mapping[str, Any]) -> Any:
-    """A `Schedule`, `Shape` or `Profile` with those of its fields that ``own`` names replaced."""
-    return replace(settings, **{name: own[name] for name in own if name in vars(settings)})
-
-
 @dataclass(frozen=True)
 class Contrast:
     """A difference of two arms: test accuracy of ``first`` minus that of ``second``.
@@ -152,21 +106,31 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Study:
-    """All that is run and compared. Raises `SettingError`: two arms of one name, a need or contrast that names none."""
+    """All that is run and compared.
+
+    Raises `SettingError`: two arms of one name, a need or contrast that names none, needs that cannot be put together.
+    """
 
     profiles: tuple[Profile, ...]
     arms: tuple[Arm, ...]  # in the order of the report; each comes behind those that it needs
     contrasts: tuple[Contrast, ...] = ()  # the primary ones first
 
     def __post_init__(self) -> None:
-        before: dict[str, str] = {}
+        before: dict[str, Arm] = {}
         for arm in self.arms:
             if arm.name in before or not arm.name.isidentifier():
                 raise SettingError(f"{arm.name!r} cannot name an arm: use letters, digits and underscores, only once.")
             for need in arm.needs:
-                if before.get(need, "~") > arm.notebook:
+                if need not in before or before[need].notebook > arm.notebook:
                     raise SettingError(f"{arm.name} needs {need}, which no arm before it is called: add it there.")
-            before[arm.name] = arm.notebook
+            students = [before[need] for need in arm.needs if before[need].stage != "teacher"]
+            if len(students) > 1 or any(student.body != arm.body for student in students):
+                raise SettingError(
+                    f"{arm.name} can start from one student of its own body: change its needs or its body."
+                )
+            if arm.stage == "stage one" and (students or not arm.needs):
+                raise SettingError(f"{arm.name} is a stage one: it needs a teacher, and nothing else.")
+            before[arm.name] = arm
         for contrast in self.contrasts:
             if missing := {contrast.first, contrast.second} - before.keys():
                 raise SettingError(f"{contrast} names {missing.pop()}, which the study lacks: add the arm.")

@@ -20,11 +20,11 @@ from kdlib.data import Data
 from kdlib.errors import StorageError, TrainingError
 from kdlib.objectives import Losses, Objective
 from kdlib.optimiser import Muon, learning_rate
+from kdlib.profiles import Schedule
 from kdlib.storage import files, records, weights
 from kdlib.storage.logits import with_targets
 from kdlib.storage.records import Identity, Record
 from kdlib.storage.runs import Run
-from kdlib.study import Schedule
 
 TESTS = 10  # of the test split in one training, at most: more would cost time and show nothing
 
@@ -162,8 +162,8 @@ class _Training:
         curves = {name: torch.stack(values).tolist() for name, values in losses.items()}
         if not math.isfinite(sum(curves["total"])):
             raise TrainingError(
-                f"{self.run}: the loss is not finite in epoch {self.epoch + 1}. Try a lower learning rate than "
-                f"{self.schedule.learning_rate:g}; the same command goes on from the epoch before."
+                f"{self.run}: the loss is not finite in epoch {self.epoch + 1}. Delete {self.run.checkpoint} and train "
+                f"again at a lower learning rate than {self.schedule.learning_rate:g}."
             )
         for name, curve in curves.items():
             self.history["steps"].setdefault(name, []).extend(curve)

@@ -8,6 +8,7 @@ here, so that a change of STUDY does not change this study.
 from typing import Any
 
 from kdlib.models import STUDENT, TEACHER, WIDE, Shape
+from kdlib.profiles import Profile, Schedule
 from kdlib.study import (
     BASE,
     BOTH,
@@ -19,8 +20,6 @@ from kdlib.study import (
     TUNED,
     Arm,
     Contrast,
-    Profile,
-    Schedule,
     Study,
 )
 

@@ -31,7 +31,7 @@ def small(patch, root):
 
 @pytest.fixture(scope="module")
 def root(small_data, tmp_path_factory):
-    """The folder in which every arm was trained: two epochs of two steps for stage one, three for the others."""
+    """The folder in which every arm was trained: two epochs of two steps for stage one, four for the others."""
     root = tmp_path_factory.mktemp("arms")
     with pytest.MonkeyPatch.context() as patch:
         small(patch, root)

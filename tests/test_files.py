@@ -1,7 +1,10 @@
 """Files: written whole or not at all, checked when they are read, and never able to run code."""
 
 import errno
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -103,3 +106,15 @@ def test_lock_is_held_once_and_free_again_after_an_error(tmp_path):
     for _ in range(2):
         with pytest.raises(KeyError), files.locked(path, "busy"):
             raise KeyError
+
+
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path):
+    with pytest.raises(StorageError, match=r"^Cannot read .* \(Is a directory\): make it readable\.$"):
+        files.read_json(tmp_path)
+
+
+def test_a_relative_root_stays_where_it_was_named_whatever_folder_a_process_works_in(tmp_path):
+    code = "import os; from kdlib.storage import files; os.chdir('/'); print(files.root(), os.environ['KDLIB_ROOT'])"
+    environment = os.environ | {"KDLIB_ROOT": "out", "PYTHONPATH": str(files.CHECKOUT)}
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert told.stdout.split() == [str(tmp_path / "out")] * 2

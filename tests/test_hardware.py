@@ -12,7 +12,7 @@ from kdlib.errors import SettingError
 def test_kdlib_device_decides_else_cuda_comes_before_mps_and_mps_before_the_cpu(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda _, device: SimpleNamespace(device=torch.device(device)))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90"])
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90", "gfx90a"])
     cases = ("", True, True, "cuda"), ("", False, True, "mps"), ("", False, False, "cpu"), ("mps", True, True, "mps")
     for named, cuda, mps, chosen in cases:
         monkeypatch.setenv("KDLIB_DEVICE", named)
@@ -24,7 +24,7 @@ def test_kdlib_device_decides_else_cuda_comes_before_mps_and_mps_before_the_cpu(
 @pytest.mark.parametrize("named", ["gpu", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, named):
     monkeypatch.setenv("KDLIB_DEVICE", named)
-    with pytest.raises(SettingError, match=rf"^KDLIB_DEVICE is '{named}', but this machine has .*cpu: set it to one"):
+    with pytest.raises(SettingError, match=rf"^The device '{named}' cannot be used \(.*\)\. .* has .*cpu: name one of"):
         hardware.choose_device()
 
 
@@ -45,9 +45,8 @@ def test_auto_precision_is_bfloat16_only_where_the_hardware_multiplies_it(monkey
 
 @pytest.mark.parametrize("before", [True, False])
 def test_float32_is_not_replaced_by_tf32_and_all_is_left_as_the_user_set_it(monkeypatch, before):
-    for name in ("allow_tf32", "deterministic"):
-        monkeypatch.setattr(torch.backends.cudnn, name, before)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
     with pytest.raises(ZeroDivisionError), hardware.true_float32():
-        assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic == before
+        assert not torch.backends.cudnn.allow_tf32
         raise ZeroDivisionError
-    assert torch.backends.cudnn.allow_tf32 == torch.backends.cudnn.deterministic == before
+    assert torch.backends.cudnn.allow_tf32 == before

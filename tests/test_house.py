@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kdlib"
 ORDER = [
-    "errors", "streams", "models", "regressors", "objectives", "data", "study", "tuning", "editions",
+    "errors", "streams", "models", "regressors", "objectives", "data", "profiles", "study", "tuning", "editions",
     "optimiser", "hardware",
     "storage.files", "storage.cifar10", "storage.weights", "storage.records", "storage.logits",
     "storage.runs", "training", "arms",
@@ -19,6 +19,8 @@ ORDER = [
 def imported(text):
     """The modules of kdlib that a module imports."""
     for node in ast.walk(ast.parse(text)):
+        assert not isinstance(node, ast.Import) or "kdlib" not in ast.unparse(node), "from kdlib… import is seen alone"
+        assert not isinstance(node, ast.ImportFrom) or node.level == 0
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdlib"):
             package = node.module.removeprefix("kdlib").lstrip(".")
             names = [f"{package}.{alias.name}".lstrip(".") for alias in node.names]

@@ -21,10 +21,9 @@ from kdlib.storage import files
 from kdlib.storage.runs import Replicate
 from kdlib.study import STUDY, Schedule
 
-# A server that has imported everything and forks a child in milliseconds; the first optimiser imports torch._dynamo.
+# A server that has imported everything and forks a child in milliseconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["conftest", "kdlib.training", "sklearn.datasets", "sklearn.model_selection",
-                                  "torch._dynamo"])  # fmt: skip
+processes.set_forkserver_preload(["conftest", "kdlib.training", "sklearn.datasets", "sklearn.model_selection"])
 
 
 # 64 training and 32 test images: an epoch of two steps.

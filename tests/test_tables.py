@@ -1,10 +1,10 @@
 """The tables of the report: what stands in them, and where it comes from."""
 
 import pytest
-from factories import accurate, classified, record, results, with_curves
+from factories import accurate, classified, record, results, save, with_curves
 
-from kdlib.report import stats, tables
-from kdlib.storage.runs import Results
+from kdlib.report import notebook, stats, tables
+from kdlib.storage.runs import Replicate, Results
 from kdlib.study import STUDY
 
 MODELS = [arm for arm in STUDY.arms if arm.name in STUDY.core and arm.classifies]
@@ -143,3 +143,13 @@ def test_the_file_of_a_run_has_a_row_an_arm_and_seed(five_seeds):
         [exp1.test["accuracy"][-1], exp1.train["soft"][-1], 1.5], abs=1e-4)  # fmt: skip
     assert table.at["hint", "r2"] == pytest.approx(stats.final_explained(hint), abs=1e-4)
     assert table.isna().at["hint", "test_accuracy"] and table.isna().at["exp1", "r2"]
+
+
+def test_a_changed_run_is_compared_with_those_of_its_seed_that_are_not_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLIB_ROOT", str(tmp_path))
+    made = results(1, images=20, profile="quick")
+    save(made, STUDY.profile("quick"))
+    variant = Replicate(STUDY.profile("quick", temperature=8, epochs=3))
+    table = notebook.found(variant, made.by_seed[0]["exp2"].model_copy(update={"run": "distill-epochs3-temperature8"}))
+    same = made.by_seed[0] | {"distill": made.by_seed[0]["exp2"]}
+    assert table.equals(tables.contrasts(Results(STUDY, {0: same}).core, among=("distill",))) and len(table) == 3

@@ -1,6 +1,7 @@
 """What a notebook does around its experiment: its beginning, how it shows errors, what its run found."""
 
 import ast
+import contextlib
 import os
 import traceback
 from typing import Any
@@ -14,11 +15,12 @@ from IPython.display import Markdown, display
 from kdlib import hardware
 from kdlib.editions import study_of
 from kdlib.errors import KdlibError, SettingError, nearest
+from kdlib.profiles import Profile
 from kdlib.report import tables
 from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Results
-from kdlib.study import PUBLISHED, Profile
+from kdlib.study import PUBLISHED
 
 DIGITS = "Handwritten digits, not CIFAR-10: this run shows that everything works, and tells nothing about distillation."
 
@@ -66,9 +68,10 @@ def _show_error(shell: Any, kind: type, error: BaseException, trace: Any, tb_off
         shell._showtraceback(kind, error, ["Interrupted. Run the cell again: a training goes on from its last epoch."])
         return
     log = files.root() / "build" / "errors.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        traceback.print_exception(kind, error, trace, file=file)
+    with contextlib.suppress(OSError):  # where nothing can be written, the sentence still has to appear
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exception(kind, error, trace, file=file)
     if isinstance(error, KdlibError):
         shell._showtraceback(kind, error, [f"{error}\n\nThe full traceback: {log}"])
     else:
@@ -77,6 +80,7 @@ def _show_error(shell: Any, kind: type, error: BaseException, trace: Any, tb_off
 
 def found(replicate: Replicate, record: Record) -> pd.DataFrame:
     """What this replicate found of the arm of ``record``, a variant perhaps: its contrasts with arms of the note."""
-    arm = replicate.study.arm(record.run).name
-    runs = {name: made for name, made in replicate.records().items() if name in replicate.study.core} | {arm: record}
-    return tables.contrasts(Results(replicate.study, {replicate.seed: runs}), among=(arm,))
+    study, arm = replicate.study, replicate.study.arm(record.run).name
+    standard = Replicate(study.profile(replicate.profile.name), replicate.seed, study)  # without changes
+    runs = {name: made for name, made in standard.records().items() if name in study.core} | {arm: record}
+    return tables.contrasts(Results(study, {replicate.seed: runs}), among=(arm,))

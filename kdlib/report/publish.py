@@ -52,8 +52,11 @@ def _take_run(results: Results) -> None:
     if missing:
         raise NotTrained(f"Seed 0 has no record of {', '.join(missing)}: run make report PROFILE=full first.")
     own, published = files.results("full"), files.results(PUBLISHED)
-    patterns = ["seed*/**/*.json", "seed*/*.arrays", *(f"seed0/{name}.safetensors" for name in WITH_WEIGHTS)]
-    taken = [path for pattern in patterns for path in own.glob(pattern) if "-" not in path.name]  # no variants
+    profile = STUDY.profile("full")
+    made = [Replicate(profile, seed).run(name) for seed, arms in results.by_seed.items() for name in arms]
+    kept = [file for run in made for file in (run.record_path, run.record_path.with_suffix(".arrays"), run.timing_path)]
+    kept += [run.weights_path for run in made if run.replicate.seed == 0 and run.name in WITH_WEIGHTS]
+    taken = [path for path in kept if path.exists()]
     shutil.rmtree(published, ignore_errors=True)
     for path in taken:
         files.write_bytes(published / path.relative_to(own), path.read_bytes())

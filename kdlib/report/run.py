@@ -45,7 +45,7 @@ def report(options: Mapping[str, str]) -> str:
 def tune(options: Mapping[str, str]) -> str:
     """Train what the tuning study still lacks; return the table of 10_settings. Errors as of `report`.
 
-    Raises `SettingError` too where an arm has seeds of an earlier kdlib.
+    Raises `SettingError` too if what there is was trained by an earlier kdlib.
     """
     from kdlib.report import settings
     from kdlib.storage import files, records, runs
@@ -55,26 +55,24 @@ def tune(options: Mapping[str, str]) -> str:
     if not os.access(files.CHECKOUT / "results", os.W_OK):
         raise SettingError(f"make tune adds records to {files.results(profile.name)}: make that folder writable.")
     with contextlib.suppress(NotTrained):
-        found, seeds = runs.load_all(profile), set(range(int(given["SEEDS"])))
-        for arm in TUNING.arms:
-            made = found.records(arm.name)
-            if seeds - set(found.seeds(arm.name)) and any(record.identity.code != records.CODE for record in made):
-                raise SettingError(
-                    f"{arm.name} was trained on other seeds by an earlier kdlib, with which new trainings do not "
-                    f"compare: take fewer SEEDS, or delete {files.results(profile.name)} to tune anew."
-                )
+        if runs.load_all(profile).any_record.identity.code != records.CODE:
+            older = "The tuning was done by an earlier kdlib, with whose trainings new ones do not compare"
+            raise SettingError(f"{older}: delete {files.results(profile.name)} to tune anew.")
     runs.Replicate(profile).data("cpu")
     _graph(profile.name, given, "trainings")
     return settings.rates(runs.load_all(profile)).to_string()
 
 
 def _given(command: str, known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
-    """All options of a command, checked."""
+    """All options of a command, checked; its caches have a place."""
     from kdlib.hardware import cores
+    from kdlib.storage import files
 
     for name in options:
         if name not in {*known, *SET_UP}:
             raise SettingError(f"make {command} has no option {name}{nearest(name, known)}")
+    if not os.access(Path.home(), os.W_OK):  # where a container has given its user none: caches of CIFAR-10, Snakemake
+        os.environ.setdefault("XDG_CACHE_HOME", str(files.root() / "build" / "cache"))
     given = {**known, "CORES": str(cores()), **options}
     for name, least in (("SEEDS", 1), ("CORES", 1), ("EXTRA", 0)):
         if name in given and (not given[name].isdecimal() or int(given[name]) < least):
@@ -98,8 +96,6 @@ def _graph(profile: str, given: Mapping[str, str], target: str) -> None:
     command += ["--snakefile", str(files.CHECKOUT / "Snakefile"), "--config", f"profile={profile}"]
     command += [f"seeds={given['SEEDS']}", f"extra={given.get('EXTRA', 0)}"]
     environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
-    if not os.access(Path.home(), os.W_OK):  # where a container has given its user none
-        environment.setdefault("XDG_CACHE_HOME", str(folder / "cache"))
     try:
         with log.open("w") as file:  # the graph's own messages: for those who look for them
             code = subprocess.run(command, stderr=file, cwd=files.root(), env=environment).returncode

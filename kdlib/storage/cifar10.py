@@ -44,7 +44,7 @@ def read() -> dict[str, torch.Tensor]:
         with contextlib.suppress(FileNotFoundError, KdlibError):
             return _verified(files.read_tensors(cache)[0])  # another process has just fetched it
         if cache.exists():
-            print(f"CIFAR-10: the cached copy {cache} is damaged; fetching it again.", file=sys.stderr)
+            print(f"CIFAR-10: the cached copy {cache} cannot be used; fetching it again.", file=sys.stderr)
         arrays = _fetch()
         files.write_tensors(cache, arrays, {})
     return arrays

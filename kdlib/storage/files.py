@@ -25,11 +25,13 @@ import torch
 from kdlib.errors import BusyError, StorageError
 
 CHECKOUT = Path(__file__).resolve().parents[2]  # the project's folder: notebooks, published results, the book's pages
+if named := os.environ.get("KDLIB_ROOT"):  # what is started from here may have another working directory
+    os.environ["KDLIB_ROOT"] = str(Path(named).resolve())
 
 
 def root() -> Path:
     """The folder under which everything is written that a run makes: ``KDLIB_ROOT`` if set, else the project's."""
-    return Path(os.environ.get("KDLIB_ROOT") or CHECKOUT).resolve()
+    return Path(os.environ.get("KDLIB_ROOT") or CHECKOUT)
 
 
 def build(profile: str) -> Path:
@@ -92,11 +94,13 @@ def _json_digest(content: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever a library makes of a damaged file into one sentence."""
+    """Turn whatever a library makes of a damaged or unreadable file into one sentence."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
+    except OSError as error:
+        raise StorageError(f"Cannot read {path} ({error.strerror or error}): make it readable.") from error
     except Exception as error:
         raise StorageError(f"{path} is damaged: delete it and run the same command again.") from error
 
@@ -145,7 +149,7 @@ def locked(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
         BusyError: another process holds it, and one shall not ``wait``; ``busy`` is the sentence.
         StorageError: the lock file cannot be made.
     """
-    lock = filelock.FileLock(path)
+    lock = filelock.FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=-1 if wait else 0)

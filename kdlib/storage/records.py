@@ -77,7 +77,8 @@ def _digest(module: str) -> str:
 
 # Modules of kdlib that decide how a training comes out, as they were when this process started.
 CODE = {
-    name: _digest(name) for name in ("streams", "models", "regressors", "objectives", "optimiser", "data", "training")
+    name: _digest(name)
+    for name in ("streams", "models", "regressors", "objectives", "optimiser", "data", "training", "storage/weights")
 }
 
 

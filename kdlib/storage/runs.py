@@ -11,10 +11,11 @@ from kdlib.data import Data
 from kdlib.editions import study_of
 from kdlib.errors import NotTrained, SettingError, StorageError
 from kdlib.models import ConvNet, Shape
+from kdlib.profiles import Profile, with_own
 from kdlib.storage import cifar10, files, weights
 from kdlib.storage.records import Record
 from kdlib.storage.weights import Modules
-from kdlib.study import PUBLISHED, Arm, Profile, Study, with_own
+from kdlib.study import PUBLISHED, Arm, Study
 
 READ = {"cifar10": cifar10.read, "cifar10-held-out": lambda: data.hold_out(cifar10.read()), "digits": data.digits}
 
@@ -149,7 +150,7 @@ class Run:
             raise NotTrained(f"{self.weights_path} is not there: {todo}.") from None
         if any(weights.stored_digest(tensors, name) != record.weights.get(name) for name in modules):
             both = f"{self.weights_path} does not belong to {self.record_path.name}"
-            raise StorageError(f"{both}: delete both and run {self.arm.notebook} again.")
+            raise StorageError(f"{both}: delete both and run {self.made_by} again.")
         weights.load_state(modules, tensors, self.weights_path)
 
 
