@@ -36,8 +36,8 @@ def told(path):
 def known():
     """What the records give: ranges (low, high), estimates (mean, half width), single differences and percentages."""
     results, tuning = runs.load_all(STUDY.profile("published")), runs.load_all(TUNING.profiles[0])
-    means = settings.grid(tuning).groupby(["group", "rate"])["score"].mean()
-    found = {"range": set(), "estimate": set(), "percent": {f"{mean:.2f}" for mean in means}}
+    means = {text.partition(" ")[0] for text in settings.rates(tuning).to_numpy().flat}
+    found = {"range": set(), "estimate": set(), "percent": means}
     pairs = [pair for pair in TUNING.contrasts if tuning.seeds(pair.first, pair.second)]
     found["single"] = {signed(stats.difference(tuning, pair.first, pair.second).mean) for pair in pairs}
     found["single"] |= {text for cell in settings.protocol(tuning).to_numpy().flat for text in cell.split(", ")}

@@ -48,11 +48,12 @@ def test_the_rule_takes_the_best_mean_and_among_close_ones_the_lowest_loss(ends,
     assert settings.chosen(settings.grid(scratch(*ends)), "scratch") == rate
 
 
-def test_two_seeds_of_one_member_are_not_two_members():
+def test_a_seed_of_one_member_alone_does_not_count():
     ends = {"baseline_500": [(90, 0.4)], "distill_long_500": [(90, 0.4)], "baseline_1000": [(95, 0.1)] * 2}
     ends |= {"baseline_250": [(80, 0.4)], "baseline_2000": [(80, 0.4)]}
+    assert settings.chosen(settings.grid(made(**ends)), "scratch") == 0.05
     with pytest.raises(ValueError, match=r"^scratch: at no rate were all trained$"):
-        settings.chosen(settings.grid(made(**ends)), "scratch")
+        settings.chosen(settings.grid(made(baseline_500=[(90, 0.4)], distill_long_1000=[(90, 0.4)])), "scratch")
 
 
 def test_a_best_rate_at_the_edge_is_refused():
@@ -86,9 +87,9 @@ def test_the_rates_of_the_study_are_those_that_the_rule_gives_from_the_records(c
     }
     shown = settings.rates(committed)
     for group, title in settings.GROUPS.items():
-        means = table[table["group"] == group].groupby("rate")["score"].mean()
-        best = getattr(full, group).learning_rate
-        assert shown.at[title, f"{best:g}"].startswith(f"{means[best]:.2f} (")
+        own = table[(table["group"] == group) & (table["rate"] == (best := getattr(full, group).learning_rate))]
+        both = own.groupby("seed").filter(lambda rows, own=own: len(rows) == own["member"].nunique())
+        assert shown.at[title, f"{best:g}"] == f"{both['score'].mean():.2f} ({both['seed'].nunique()})"
         assert shown.loc[title, ["the rule", "profile full"]].tolist() == [f"{best:g}"] * 2
 
 

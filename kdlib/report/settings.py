@@ -2,7 +2,8 @@
 
 The rule was written down before any rate was tried. A group's rate is the one with the highest mean over its members
 and seeds, of held-out accuracy or, in stage one, of R². Of those within `CLOSE` of it the lowest held-out loss decides.
-A rate counts if all members and seeds were trained at it, and the chosen one must have neighbours on both sides.
+A seed counts where all members were trained, a rate if it has all seeds; the chosen one must have neighbours on both
+sides.
 """
 
 import contextlib
@@ -41,15 +42,20 @@ def grid(results: Results) -> pd.DataFrame:
 def chosen(table: pd.DataFrame, group: str) -> float:
     """The rate that the rule gives for a group of `grid`. ``ValueError`` if it gives none."""
     own = table[table["group"] == group]
-    scores, losses = (own.pivot(index="rate", columns=["member", "seed"], values=name) for name in ("score", "loss"))
-    means = scores.dropna().mean(axis=1)  # of the rates at which all were trained
+    scores, losses = _complete(own, "score"), _complete(own, "loss")
+    means = scores.dropna().mean(axis=1)  # of the rates that have all seeds
     close = means[means >= means.max() - CLOSE].index
     if not len(close):
         raise ValueError(f"{group}: at no rate were all trained")
     rate = float(losses.loc[close].mean(axis=1).idxmin())
-    if rate in (scores.index[0], scores.index[-1]):
+    if rate in (own["rate"].min(), own["rate"].max()):
         raise ValueError(f"{group}: the best rate, {rate:g}, is at the edge of those that were tried")
     return rate
+
+
+def _complete(own: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The mean over a group's members by rate (row) and seed, where all of them were trained; else nothing."""
+    return own.pivot(index=["rate", "seed"], columns="member", values=column).dropna().mean(axis=1).unstack("seed")
 
 
 def rates(results: Results) -> pd.DataFrame:
@@ -58,9 +64,9 @@ def rates(results: Results) -> pd.DataFrame:
     """
     table, rows = grid(results), {}
     for group in dict.fromkeys(table["group"]):
-        means = table[table["group"] == group].pivot(index=["rate", "seed"], columns="member", values="score")
-        by_rate = means.dropna().mean(axis=1).groupby("rate")
-        row = rows[GROUPS[group]] = {f"{rate:g}": f"{own.mean():.2f} ({len(own)})" for rate, own in by_rate}
+        means = _complete(table[table["group"] == group], "score")
+        texts = (means.mean(axis=1).map("{:.2f}".format) + " (" + means.count(axis=1).astype(str) + ")").items()
+        row = rows[GROUPS[group]] = {f"{rate:g}": text for rate, text in texts}
         row["profile full"] = f"{getattr(STUDY.profile('full'), group).learning_rate:g}"
         with contextlib.suppress(ValueError):
             row["the rule"] = f"{chosen(table, group):g}"
