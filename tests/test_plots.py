@@ -150,7 +150,7 @@ def test_the_picture_of_the_matrix_has_the_note_the_same_body_and_a_rotation_fro
 
 def test_scales_are_of_the_arms_that_differ_from_exp2_in_the_guided_rate_alone():
     own = replace(STUDY.arm("exp2"), name="own", notebook="08_freezing", guided_rate=0.5)
-    arms = (*STUDY.arms, own, replace(own, name="other_hint", needs=("teacher", "hint_wide_none")))
+    arms = (*STUDY.arms, own, replace(own, name="other_hint", notebook="09_one_stage", needs=("teacher", "hint_half")))
     runs = RUNS | {"own": RUNS["exp2"], "other_hint": RUNS["exp2"]}
     (axes,) = comparisons.scales(Results(replace(STUDY, arms=arms), {0: runs})).axes
     shown = {"exp1": 0, "scale01": 0.1, "scale03": 0.3, "own": 0.5, "exp2": 1}
@@ -172,7 +172,7 @@ def test_cost_is_over_all_epochs_with_those_of_stage_one():
     made = {name: record(name, images=50, epochs=epochs, accuracy=80 + epochs) for name, epochs in lengths.items()}
     (axes,) = comparisons.cost(Results(STUDY, {0: made | {"wide_none_tuned": made["exp2"]}})).axes
     lines = {
-        line.get_color(): dict(zip(*map(list, line.get_data()), strict=True))
+        line.get_color(): dict(zip(map(round, line.get_xdata()), line.get_ydata(), strict=True))
         for line in axes.lines
         if line.get_linestyle() == "-"
     }

@@ -56,7 +56,7 @@ def test_swing_is_the_mean_step_of_the_last_quarter_and_explained_variance_one_m
     made = with_curves(record(), steps={"total": [9.0, 0.0] * 6 + [3.0, 5.0, 2.0, 2.0]})
     assert stats.swing(made) == pytest.approx(5 / 3)
     made = with_curves(record("hint"), test={"total": [3.0, 0.5], "power": [2.0, 2.0]})
-    assert stats.explained(made, "test") == [-0.5, 0.75] and stats.final_explained(made) == 0.75
+    assert stats.final_explained(made) == 0.75
 
 
 def test_confusion_has_true_classes_in_rows_and_confused_pairs_sum_both_directions():
