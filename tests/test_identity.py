@@ -67,10 +67,10 @@ def test_another_identity_is_refused_and_its_field_named(finished, monkeypatch, 
     monkeypatch.setenv("KDLIB_ROOT", str(finished))
     with pytest.raises(TrainingError, match=rf"distill\.json was made by a different run: (.*; )?{field} \("):
         train(monkeypatch, **CASES[field])
-    assert records.CODE.keys() == CODE
 
 
 def test_differences_name_each_field_with_both_values_and_replicates_share_the_rest():
+    assert records.CODE.keys() == CODE
     first, second = (record("distill", seed).identity for seed in (0, 1))
     changed = first.model_copy(update={"objective": {"name": "Distill", "extra": [1.0]}, "schedule": {"epochs": 3}})
     differences = first.differences(changed)

@@ -36,6 +36,7 @@ def report(options: Mapping[str, str]) -> str:
     Raises `SettingError` for an option that cannot be, `DataUnavailable`, or `Failed`: a training or notebook failed,
     or the user interrupted; the same command goes on from there.
     """
+    _keep_caches()
     given = _given("report", OPTIONS, options)
     profile = data(given["PROFILE"] or os.environ.get("KDLIB_PROFILE"))
     _graph(profile, given, "report")
@@ -51,6 +52,7 @@ def tune(options: Mapping[str, str]) -> str:
     from kdlib.storage import files, records, runs
     from kdlib.tuning import TUNING
 
+    _keep_caches()
     given, (profile,) = _given("tune", {"SEEDS": "1", "CORES": ""}, options), TUNING.profiles
     if not os.access(files.CHECKOUT / "results", os.W_OK):
         raise SettingError(f"make tune adds records to {files.results(profile.name)}: make that folder writable.")
@@ -63,16 +65,21 @@ def tune(options: Mapping[str, str]) -> str:
     return settings.rates(runs.load_all(profile)).to_string()
 
 
-def _given(command: str, known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
-    """All options of a command, checked; its caches have a place."""
-    from kdlib.hardware import cores
+def _keep_caches() -> None:
+    """Where the user has no home that can be written, as in a container, caches of data and graph go below build/."""
     from kdlib.storage import files
+
+    if not os.access(Path.home(), os.W_OK):
+        os.environ.setdefault("XDG_CACHE_HOME", str(files.root() / "build" / "cache"))
+
+
+def _given(command: str, known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
+    """All options of a command, checked."""
+    from kdlib.hardware import cores
 
     for name in options:
         if name not in {*known, *SET_UP}:
             raise SettingError(f"make {command} has no option {name}{nearest(name, known)}")
-    if not os.access(Path.home(), os.W_OK):  # where a container has given its user none: caches of CIFAR-10, Snakemake
-        os.environ.setdefault("XDG_CACHE_HOME", str(files.root() / "build" / "cache"))
     given = {**known, "CORES": str(cores()), **options}
     for name, least in (("SEEDS", 1), ("CORES", 1), ("EXTRA", 0)):
         if name in given and (not given[name].isdecimal() or int(given[name]) < least):
