@@ -45,8 +45,8 @@ def cores() -> int:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Resolve "auto" to ``KDLIB_PRECISION`` or else to "bfloat16" on CUDA GPUs and CPUs that multiply it natively, and
-    to "float32" elsewhere.
+    """Resolve "auto" to ``KDLIB_PRECISION`` or else to "bfloat16" on CUDA GPUs and CPUs that multiply it faster, and to
+    "float32" elsewhere.
     """
     if precision == "auto":
         precision = os.environ.get("KDLIB_PRECISION") or "auto"
@@ -56,7 +56,9 @@ def choose_precision(precision: str, device: torch.device) -> str:
         return precision
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+        # Intel's AVX-512 multiplies both at one speed, and converting costs: only its AMX gains.
+        can = torch.cpu.get_capabilities()
+        native = can.get("amx_bf16") or (can.get("avx512_bf16") and not can.get("cpu_name", "").startswith("Intel"))
     return "bfloat16" if native else "float32"
 
 

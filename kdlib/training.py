@@ -38,8 +38,8 @@ def fit(objective: Objective, data: Data, schedule: Schedule, run: Run, *, preci
 
     Args:
         run: whose record and weights are written; its seed and its arm's stage decide the batches.
-        precision: of training: "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware multiplies it
-            natively. The final epoch is tested in float32.
+        precision: of training: "float32", "bfloat16" (autocast) or "auto": see `hardware.choose_precision`. The final
+            epoch is tested in float32.
 
     Raises:
         TrainingError: the loss is not finite, or an earlier record or checkpoint has another identity.

@@ -28,11 +28,17 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, 
         hardware.choose_device()
 
 
-def test_auto_precision_is_bfloat16_only_where_the_hardware_multiplies_it(monkeypatch):
+def test_auto_precision_is_bfloat16_only_where_it_is_faster(monkeypatch):
     monkeypatch.delenv("KDLIB_PRECISION", raising=False)
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    for capability, expected in (("avx2", "float32"), ("avx512_bf16", "bfloat16"), ("amx_bf16", "bfloat16")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capability=capability: {capability: True})
+    for name, capability, expected in (
+        ("AMD EPYC", "avx2", "float32"),
+        ("AMD EPYC", "avx512_bf16", "bfloat16"),
+        ("Intel Xeon", "avx512_bf16", "float32"),
+        ("Intel Xeon", "amx_bf16", "bfloat16"),
+    ):
+        found = {"cpu_name": name, capability: True}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
         assert hardware.choose_precision("auto", cpu) == expected
     assert hardware.choose_precision("float32", cpu) == "float32"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)

@@ -151,6 +151,8 @@ class Run:
         if any(weights.stored_digest(tensors, name) != record.weights.get(name) for name in modules):
             both = f"{self.weights_path} does not belong to {self.record_path.name}"
             raise StorageError(f"{both}: delete both and run {self.made_by} again.")
+        # Blocks were called stages when the published networks were trained.
+        tensors = {key.replace(".stages.", ".blocks."): value for key, value in tensors.items()}
         weights.load_state(modules, tensors, self.weights_path)
 
 

@@ -19,8 +19,6 @@ def flat_state(modules: Modules) -> dict[str, Tensor]:
 def load_state(modules: Modules, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Fill ``modules`` from ``tensors`` of the file ``path``. Raises `StorageError` when they do not fit."""
     own = {key: value for key, value in tensors.items() if key.partition(".")[0] in modules}
-    # Blocks were called stages when the published networks were trained.
-    own = {key.replace(".stages.", ".blocks."): value for key, value in own.items()}
     try:
         nn.ModuleDict(modules).load_state_dict(own)
     except RuntimeError as error:
