@@ -46,7 +46,9 @@ class Arm:
         used = {"lasts", "own"} | ({"body"} if self.stage != "teacher" else set())
         if self.stage == "stage one" or self.hint_weight:
             used |= {"regressor"}
-        own = [setting.name for kind in (Schedule, Shape) for setting in fields(kind)]
+        # A student that starts from another one has its network.
+        fresh = (Schedule,) if set(self.needs) - {"teacher"} else (Schedule, Shape)
+        own = [setting.name for kind in fresh for setting in fields(kind)]
         if self.stage == "stage two" and "teacher" in self.needs:
             used |= {"guided_rate", "hint_weight"}
             own += ["temperature", "alpha"]
