@@ -9,9 +9,10 @@ that a new one needs no code.
 import sys
 from pathlib import Path
 
+import joblib
 import torch
 
-from kdlib import hardware, models
+from kdlib import models
 from kdlib.data import Data
 from kdlib.editions import study_of
 from kdlib.errors import SettingError, as_sentences, nearest
@@ -87,6 +88,6 @@ if __name__ == "__main__":
     with as_sentences():
         if len(sys.argv) != 4 or not sys.argv[2].isdecimal():
             raise SettingError(__doc__)
-        torch.set_num_threads(min(torch.get_num_threads(), hardware.cores()))
+        torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count()))
         made = Replicate(study_of(sys.argv[1]).profile(sys.argv[1]), int(sys.argv[2]))
         train(made.run(sys.argv[3]), made.data())

@@ -1,17 +1,13 @@
 """The machine: which device trains, in which precision, and how a record names it."""
 
 import contextlib
-import math
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from kdlib.errors import SettingError
-
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def choose_device() -> torch.device:
@@ -34,16 +30,6 @@ def choose_device() -> torch.device:
     return device
 
 
-def cores() -> int:
-    """The cores that this process may use: those of its affinity, within the quota of its container (cgroup v1, v2)."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        with contextlib.suppress(OSError, ValueError):  # there is no such file, or its quota is "max"
-            quota, period = map(int, " ".join((CGROUP / name).read_text() for name in names).split())
-            count = min(count, math.ceil(quota / period)) if quota > 0 else count
-    return count
-
-
 def choose_precision(precision: str, device: torch.device) -> str:
     """Resolve "auto" to ``KDLIB_PRECISION`` or else to "bfloat16" on CUDA GPUs and CPUs that multiply it faster, and to
     "float32" elsewhere.
@@ -51,7 +37,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if precision == "auto":
         precision = os.environ.get("KDLIB_PRECISION") or "auto"
     if precision not in ("auto", "float32", "bfloat16"):
-        raise SettingError(f"precision must be auto, float32 or bfloat16, not {precision!r}.")
+        raise SettingError(f"KDLIB_PRECISION must be auto, float32 or bfloat16, not {precision!r}.")
     if precision != "auto":
         return precision
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -9,19 +9,7 @@ from typing import Any
 
 from kdlib.models import STUDENT, TEACHER, WIDE, Shape
 from kdlib.profiles import Profile, Schedule
-from kdlib.study import (
-    BASE,
-    BOTH,
-    BY_TEACHER,
-    DISTILL,
-    FIRST,
-    FROZEN,
-    HINT,
-    TUNED,
-    Arm,
-    Contrast,
-    Study,
-)
+from kdlib.study import BASE, BOTH, BY_TEACHER, DISTILL, FIRST, FROZEN, HINT, TUNED, Arm, Contrast, Study
 
 SETTINGS = "10_settings"  # the notebook that shows it
 LOW, HIGH = (0.0125, 0.025, 0.05, 0.1), (0.025, 0.05, 0.1, 0.2)  # learning rates

@@ -53,6 +53,11 @@ def replicate(small_profile):
     return Replicate(small_profile, seed=0)
 
 
+def images(count=8, seed=0):
+    """Random images, normalised."""
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
 def small_network(seed=0):
     """A ConvNet of 7,442 parameters."""
     torch.manual_seed(seed)

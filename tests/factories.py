@@ -85,15 +85,10 @@ def identity(run, seed, epochs, profile):
 
 
 def _tested(images, correct, classes, random):
-    """Labels and predictions of test images; cat and dog are the hardest."""
+    """Labels and predictions of test images."""
     labels = np.arange(images) % classes
-    weights = np.where(np.isin(labels, (3, 5)), 4.0, 1.0)
-    predictions = labels.copy()
-    for image in random.choice(images, images - correct, replace=False, p=weights / weights.sum()):
-        others = [number for number in range(classes) if number != labels[image]]
-        likely = np.array([6.0 if {number, labels[image]} == {3, 5} else 1.0 for number in others])
-        predictions[image] = random.choice(others, p=likely / likely.sum())
-    return labels.tolist(), predictions.tolist()
+    wrong = np.isin(np.arange(images), random.choice(images, images - correct, replace=False))
+    return labels.tolist(), ((labels + wrong * random.integers(1, classes, images)) % classes).tolist()
 
 
 def results(seeds=1, *, accuracies=None, without=(), **fields):

@@ -7,7 +7,6 @@ import torch
 from conftest import SMALL
 
 from kdlib import arms, hardware, models
-from kdlib.errors import SettingError
 from kdlib.models import GUIDED_BLOCK
 from kdlib.objectives import Distill, Hint
 from kdlib.regressors import Regressor
@@ -52,12 +51,6 @@ def trained(root, monkeypatch):
     """The replicate of which every arm was trained."""
     small(monkeypatch, root)
     return replicate_of()
-
-
-def changed(name, **changes):
-    """A replicate of the study with another entry of one arm."""
-    arms = tuple(dataclasses.replace(arm, **changes) if arm.name == name else arm for arm in STUDY.arms)
-    return replicate_of(dataclasses.replace(STUDY, arms=arms))
 
 
 def equal(one, other):
@@ -107,16 +100,6 @@ def test_a_matrix_that_is_kept_predicts_the_hint_within_the_network(trained, sma
         inside = kept.features(images, through=GUIDED_BLOCK) + regressor.conv.bias[:, None, None]
     torch.testing.assert_close(inside, predicted, rtol=1e-4, atol=1e-4)
     assert kept.rates == [0.0] * GUIDED_BLOCK + [1.0]
-    with pytest.raises(SettingError, match="Only a matrix between equally wide layers can be kept: use the body S′"):
-        arms.objective(changed("exp1", takes="front with matrix").run("exp1"), small_data)
-
-
-def test_a_single_stage_trains_its_guided_layers_at_their_own_rate(trained, small_data):
-    slower = arms.objective(changed("joint_distill", guided_rate=0.1).run("joint_distill"), small_data)
-    front = {id(parameter) for parameter in slower.student.blocks[:GUIDED_BLOCK].parameters()}
-    own = slower.groups()[:-1]  # the last is that of the matrix
-    scales = {(id(group["params"][0]) in front, group["scale"]) for group in own}
-    assert scales == {(True, 0.1), (False, 1.0)}
 
 
 def test_the_notes_arms_are_the_runs_that_the_notebooks_train(trained, small_data):

@@ -148,9 +148,3 @@ def test_two_readers_at_once_fetch_once(arrays, npm):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(assert_read, [arrays, arrays]))
     assert len(npm.read_text().splitlines()) == 1
-
-
-def test_torchvision_works_beside_this_torch():
-    torchvision = import_torchvision()
-    submodules = {name.split(".")[1] for name in sys.modules if name.startswith("torchvision.")}
-    assert all(hasattr(torchvision, name) for name in submodules)

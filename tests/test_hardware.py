@@ -45,7 +45,7 @@ def test_auto_precision_is_bfloat16_only_where_it_is_faster(monkeypatch):
     assert hardware.choose_precision("auto", cuda) == "bfloat16"
     monkeypatch.setenv("KDLIB_PRECISION", "float32")
     assert hardware.choose_precision("auto", cuda) == "float32"
-    with pytest.raises(SettingError, match=r"^precision must be auto, float32 or bfloat16, not 'half'\.$"):
+    with pytest.raises(SettingError, match=r"^KDLIB_PRECISION must be auto, float32 or bfloat16, not 'half'\.$"):
         hardware.choose_precision("half", cpu)
 
 

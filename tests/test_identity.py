@@ -65,8 +65,11 @@ CASES = {  # field of an identity: how it is changed
 @pytest.mark.parametrize("field", CASES)
 def test_another_identity_is_refused_and_its_field_named(finished, monkeypatch, field):
     monkeypatch.setenv("KDLIB_ROOT", str(finished))
-    with pytest.raises(TrainingError, match=rf"distill\.json was made by a different run: (.*; )?{field} \("):
+    before = (path := Replicate(STUDY.profile("smoke")).run(NAME).record_path).read_bytes()
+    with pytest.raises(TrainingError, match=rf"distill\.json was made by a different run: (.*; )?{field} \(") as told:
         train(monkeypatch, **CASES[field])
+    assert ("If the network was trained since" in str(told.value)) == field.startswith("start.")
+    assert path.read_bytes() == before
 
 
 def test_differences_name_each_field_with_both_values_and_replicates_share_the_rest():

@@ -2,17 +2,13 @@
 
 import pytest
 import torch
-from conftest import small_network
+from conftest import images, small_network
 
 from kdlib import models
 from kdlib.errors import SettingError
 from kdlib.models import GUIDED_BLOCK
 
 BEHIND = ("blocks.3.", "head.")  # the names of what lies behind the guided block
-
-
-def images(count=8):
-    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def copies(model):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from conftest import small_network
 
-from kdlib import models
 from kdlib.errors import SettingError
 from kdlib.models import GUIDED_BLOCK
 from kdlib.objectives import Classify, Distill, Hint, Joint, hard_loss, hint_loss, soft_loss, total_loss
@@ -128,13 +127,6 @@ def test_joint_sums_the_losses_of_its_parts_and_trains_all_layers(networks, batc
     torch.testing.assert_close(joint_logits, logits)
     assert trained(objective) == {*student.parameters(), *regressor.parameters()}
     assert with_gradient(student) | with_gradient(regressor) == trained(objective) and not with_gradient(teacher)
-
-
-def test_the_regressor_learns_at_its_own_rate_and_the_student_at_that_of_its_blocks(networks):
-    objective = Hint(*networks)
-    models.scale_rate(objective.student, through=2, scale=0.5)
-    assert [group["scale"] for group in objective.groups()] == [0.5, 0.5, 0.5, 1.0, 1.0, 16.0]
-    assert objective.settings()["rates"] == [0.5, 0.5, 1.0, 1.0]
 
 
 def test_impossible_settings_are_refused(networks):

@@ -2,17 +2,13 @@
 
 import pytest
 import torch
-from conftest import small_network
+from conftest import images, small_network
 
 from kdlib import models
 from kdlib.optimiser import Muon, learning_rate, orthogonalise
 from kdlib.study import Schedule
 
 DECAY = 0.01
-
-
-def images(seed=0):
-    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
 def test_the_learning_rate_rises_to_its_highest_and_then_falls_to_zero():
@@ -58,7 +54,7 @@ def test_steps_of_a_network_follow_the_formulas_at_the_scale_of_each_block(μ):
     momenta = dict.fromkeys(expected, 0.0)
     for step, rate in enumerate((0.05, 0.2, 0.1)):
         optimizer.zero_grad()
-        model(images(step)).square().mean().backward()
+        model(images(4, step)).square().mean().backward()
         for name, value in model.named_parameters():
             scale = {"blocks.0": 0.0, "blocks.1": 0.1}.get(name[:8], 1.0)
             if scale:

@@ -10,9 +10,7 @@ import pytest
 from factories import classified, record, results, sparsely
 from matplotlib.colors import to_hex
 
-from kdlib import models
-from kdlib.models import GUIDED_BLOCK
-from kdlib.report import comparisons, plots, schematic, stats
+from kdlib.report import comparisons, plots, stats
 from kdlib.report.plots import SPLITS
 from kdlib.storage.runs import Results
 from kdlib.study import STUDY
@@ -60,16 +58,6 @@ def test_picture_is_labelled_and_draws_without_complaint(name):
     whole = {"confusions": drawn.axes[:1], "matrix": drawn.axes[-1:]}  # of those that share an axis
     for axes in whole.get(name, drawn.axes):
         assert axes.get_xlabel() and (axes.get_ylabel() or texts(axes.get_yticklabels()))
-
-
-def test_the_schematic_shows_what_each_stage_trains():
-    student, panels = models.student(), schematic.schematic().axes
-    models.freeze(student, through=GUIDED_BLOCK)
-    rest = sum(rate > 0 for rate in student.rates) + 1  # the blocks that are trained, and the head
-    trained = [
-        [to_hex(box.get_facecolor()).upper() for box in panel.patches].count(schematic.TRAINED) for panel in panels
-    ]
-    assert trained == [GUIDED_BLOCK + 1, rest, len(student.blocks) + 1], "in stage one with the regressor"
 
 
 def test_the_foot_says_in_red_what_is_not_cifar10_and_names_what_was_not_run():
@@ -159,24 +147,10 @@ def test_scales_are_of_the_arms_that_differ_from_exp2_in_the_guided_rate_alone()
 
 
 def test_cost_is_over_all_epochs_with_those_of_stage_one():
-    lengths = {
-        "teacher": 1,
-        "baseline": 4,
-        "baseline_half": 2,
-        "distill_long": 5,
-        "hint": 1,
-        "exp2": 4,
-        "hint_double": 2,
-        "exp2_double": 8,
-    }
+    lengths = dict(teacher=1, baseline=4, baseline_half=2, distill_long=5, hint=1, exp2=4, hint_double=2, exp2_double=8)
     made = {name: record(name, images=50, epochs=epochs, accuracy=80 + epochs) for name, epochs in lengths.items()}
     (axes,) = comparisons.cost(Results(STUDY, {0: made | {"wide_none_tuned": made["exp2"]}})).axes
-    lines = {
-        line.get_color(): dict(zip(map(round, line.get_xdata()), line.get_ydata(), strict=True))
-        for line in axes.lines
-        if line.get_linestyle() == "-"
-    }
-    assert lines[COLOURS["baseline"]] == pytest.approx({2: 82, 4: 84}) and lines[COLOURS["distill"]] == pytest.approx(
-        {5: 85}
-    )
-    assert lines[COLOURS["exp2"]] == pytest.approx({5: 84, 10: 88})
+    solid = [line for line in axes.lines if line.get_linestyle() == "-"]
+    lines = {line.get_color(): dict(zip(map(round, line.get_xdata()), line.get_ydata(), strict=True)) for line in solid}
+    for arm, points in {"baseline": {2: 82, 4: 84}, "distill": {5: 85}, "exp2": {5: 84, 10: 88}}.items():
+        assert lines[COLOURS[arm]] == pytest.approx(points)

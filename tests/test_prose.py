@@ -94,11 +94,8 @@ def test_the_readmes_tables_have_the_rows_of_the_records():
     order = ("teacher", "baseline", "distill", "exp1", "exp2")
     order += tuple(f"wide_{matrix}_{end}" for end in ("frozen", "tuned") for matrix in ("learned", "none"))
     for path in ("README.md", "README.zh-CN.md"):
-        rows = [
-            line.split(" | ")
-            for line in (HOME / path).read_text("utf-8").splitlines()
-            if " k | " in line or " M | " in line
-        ]
+        lines = (HOME / path).read_text("utf-8").splitlines()
+        rows = [line.split(" | ") for line in lines if " k | " in line or " M | " in line]
         assert len(rows) == len(order)
         for arm, (_, parameters, training, test, noted) in zip(order, rows, strict=True):
             count = results.records(arm)[0].parameters

@@ -73,19 +73,10 @@ def test_what_is_missing_names_the_notebook_to_run(two_seeds, project, monkeypat
         load_all(FULL, including=7)
     monkeypatch.setattr(files, "CHECKOUT", project)
     shutil.copytree(project / "build/full/results", project / "results/full")
-    for profile, name, sentence in (
-        (FULL, "scale01", r"^There is no trained scale01 \(profile full, seed 2\): run 08_freezing first\.$"),
-        (
-            FULL,
-            "exp1",
-            r"exp1\.safetensors is not there: delete .*full/results/seed2/exp1\.json and run 04_exp1 again\.$",
-        ),
-        (
-            PUBLISHED,
-            "exp1",
-            r"seed2/exp1\.safetensors is not there: weights are published of few arms, and of seed 0 alone\.$",
-        ),
-    ):
+    none = r"^There is no trained scale01 \(profile full, seed 2\): run 08_freezing first\.$"
+    gone = r"exp1\.safetensors is not there: delete .*full/results/seed2/exp1\.json and run 04_exp1 again\.$"
+    kept = r"seed2/exp1\.safetensors is not there: weights are published of few arms, and of seed 0 alone\.$"
+    for profile, name, sentence in ((FULL, "scale01", none), (FULL, "exp1", gone), (PUBLISHED, "exp1", kept)):
         with pytest.raises(NotTrained, match=sentence):
             Replicate(profile, 2).load(name)
 
@@ -111,10 +102,7 @@ REFUSED = [  # what is wrong with seed 2, and the sentence
     # A copy of seed 0 under another number would count as a second replicate.
     (lambda: record("exp1", 0).save(path_of("exp1")), r"seed2/exp1\.json is the record of exp1, seed 0: put it back"),
     (lambda: change("exp2", arm=SETTINGS), r"was trained with other settings .*: guided_rate \(0\.1, now 1\.0\)\. "),
-    (
-        lambda: change("hint", schedule=SCHEDULE),
-        rf": learning_rate \(0\.3, now {FULL.hint.learning_rate}\)\. Delete it to",
-    ),
+    (lambda: change("hint", schedule=SCHEDULE), r": learning_rate \(0\.3, now [\d.]+\)\. Delete it to"),
     (lambda: change("distill", start={"teacher": "f" * 64}), "was trained from another teacher than that beside it"),
     (lambda: change("exp1", start=record("exp1", 2).identity.start | {"model": "f" * 64}), "another hint than that"),
     (lambda: change("hint", precision="float32"), r"in float32, other runs of its seed in bfloat16, so they do not"),

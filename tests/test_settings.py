@@ -1,6 +1,5 @@
 """The rule by which the tuning study chooses rates, on made-up records and on the committed ones."""
 
-import pandas as pd
 import pytest
 from factories import record, with_curves
 
@@ -27,9 +26,7 @@ def scratch(*ends):
     """A baseline and a distilled student from scratch, at rates from 0.025; ends as of `made`, a list a rate."""
     rates = (250, 500, 1000, 2000)
     both = {name: dict(zip(rates, ends, strict=True)) for name in ("baseline", "distill_long")}
-    return made(
-        **{f"{name}_{rate}": pairs for name, by_rate in both.items() for rate, pairs in by_rate.items() if pairs}
-    )
+    return made(**{f"{name}_{rate}": got for name, by_rate in both.items() for rate, got in by_rate.items() if got})
 
 
 @pytest.mark.parametrize(
@@ -63,12 +60,8 @@ def test_a_best_rate_at_the_edge_is_refused():
 
 
 def test_the_notes_contrast_is_shown_at_each_rate():
-    ends = {
-        "wide_none_frozen_500": [(89, 0.4), (88, 0.4)],
-        "exp1_500": [(88, 0.4), (88.5, 0.4)],
-        "exp1_250": [(80, 0.4)],
-    }
-    ends |= {"wide_none_frozen_2000": [(87, 0.4)], "exp1_2000": [(88, 0.4)]}
+    ends = {"wide_none_frozen_500": [(89, 0.4), (88, 0.4)], "exp1_500": [(88, 0.4), (88.5, 0.4)]}
+    ends |= {"exp1_250": [(80, 0.4)], "wide_none_frozen_2000": [(87, 0.4)], "exp1_2000": [(88, 0.4)]}
     shown = settings.protocol(made(**ends, wide_none_tuned_125=[(90, 0.4)], exp2_125=[(89.25, 0.4)]))
     assert shown.columns.tolist() == ["0.0125", "0.05", "0.2"]
     assert shown.loc["frozen"].tolist() == ["–", "+1.00, −0.50", "−1.00"]
@@ -92,14 +85,3 @@ def test_the_rates_of_the_study_are_those_that_the_rule_gives_from_the_records(c
         mean = both.groupby("seed")["score"].mean().mean()
         assert shown.at[title, f"{best:g}"] == f"{mean:.2f} ({both['seed'].nunique()})"
         assert shown.loc[title, ["the rule", "profile full"]].tolist() == [f"{best:g}"] * 2
-
-
-def test_the_picture_marks_the_rates_of_the_study(committed):
-    figure = settings.picture(committed)
-    for panel, (group, title) in zip(figure.axes, settings.GROUPS.items(), strict=False):
-        assert panel.get_title() == title
-        (mark,) = [line for line in panel.lines if line.get_label().startswith("chosen")]
-        assert set(mark.get_xdata()) == {getattr(STUDY.profile("full"), group).learning_rate}
-        table = settings.grid(committed)
-        dots = pd.concat([pd.Series(line.get_ydata()) for line in panel.lines if line.get_alpha()])
-        assert sorted(dots) == sorted(table[table["group"] == group]["score"])

@@ -33,7 +33,7 @@ def project(tmp_path, monkeypatch):
     shutil.copy(HOME / "Snakefile", folder)
     shutil.copytree(HOME / "kdlib", folder / "kdlib", ignore=shutil.ignore_patterns("__pycache__"))
     for name in NAMES:
-        write(folder, name, f"print({name!r}, 'says hello')")
+        write(folder, name, f"print({name!r}, 'says hello', profile, seed)")
     (folder / "kdlib/arms.py").write_text(TRAIN)
     monkeypatch.delenv("KDLIB_ROOT", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(folder))
@@ -61,7 +61,9 @@ def test_a_failed_training_or_notebook_leaves_the_rest_and_is_not_taken_for_done
     result = snakemake(project, *targets, options=["--keep-going", "--cores", "1"])
     assert result.returncode != 0 and "not yet\n04_exp1 failed. Its copy: " in result.stderr
     assert (project / "build/smoke/trained/seed0/distill.log").read_text() == "not yet\n"
-    assert "01_teacher says hello" in result.stdout, "what a notebook prints appears in the terminal"
+    assert "--- 01_teacher, seed 0\n01_teacher says hello smoke 0" in result.stdout, (
+        "what a notebook prints appears in the terminal"
+    )
     order = re.findall(r"trains smoke 0 (\w+)", result.stdout)
     assert order[:2] == ["teacher", "hint"], "what others wait for comes first"
     assert set(order[2:]) == {"distill", "exp1"}, "what a training prints appears too"
@@ -86,10 +88,8 @@ def needed(project, target, config, force=("--forceall",)):
 
 def test_edges_follow_from_the_study(project):
     one, two = ("profile=smoke", "seeds=1"), ("profile=smoke", "seeds=2", "extra=1")
-    assert needed(project, "build/smoke/seed0/02_baseline.ipynb", one) == {
-        ("seed0", "02_baseline"),
-        ("seed0", "baseline"),
-    }
+    alone = {("seed0", "02_baseline"), ("seed0", "baseline")}
+    assert needed(project, "build/smoke/seed0/02_baseline.ipynb", one) == alone
     fine_tuned = {("seed0", name) for name in ("05_exp2", "teacher", "hint", "exp2")}
     assert needed(project, "build/smoke/seed0/05_exp2.ipynb", one) == fine_tuned
     core = {("seed0", name) for name in STUDY.core}

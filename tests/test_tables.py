@@ -8,7 +8,6 @@ from kdlib.storage.runs import Replicate, Results
 from kdlib.study import STUDY
 
 MODELS = [arm for arm in STUDY.arms if arm.name in STUDY.core and arm.classifies]
-EXPERIMENTS = r"student \(exp. 2\) [<>] student \(exp. 1\)"  # conclusions on these two
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +17,7 @@ def five_seeds():
 
 def test_summary_has_a_row_a_model_and_the_notes_accuracy_beside_ours(five_seeds):
     table = tables.summary(five_seeds.core)
-    assert (
-        table.index.tolist() == [arm.title for arm in MODELS]
-        and table.columns.tolist() == tables.ACCURACIES + tables.LOSSES
-    )
+    assert table.index.tolist() == [arm.title for arm in MODELS]
     assert table["the note (best epoch)"].tolist() == ["87.09 %", "83.99 %", "84.05 %", "80.64 %", "86.36 %"]
     assert table["parameters"].tolist() == ["1.35 M"] + ["306 k"] * 4
     assert (table["hint loss"] == "–").tolist() == [True, True, True, False, False]
@@ -74,17 +70,6 @@ def test_a_part_of_the_contrasts_is_corrected_for_the_number_of_all():
     assert part["p"].tolist() == [f"{2 * stats.p_value(made, 'wide_none_frozen', 'exp1'):.3f} (Holm)"]
 
 
-def test_conclusions_are_reversed_where_the_experiments_are_exchanged():
-    usual = results(3, images=20, epochs=4).core
-    exchanged = {seed: runs | {"exp1": runs["exp2"], "exp2": runs["exp1"]} for seed, runs in usual.by_seed.items()}
-    one, other = (tables.conclusions(made) for made in (usual, Results(usual.study, exchanged)))
-    compared = one["the note"].str.fullmatch(EXPERIMENTS) & (one["holds"] != "undecided")
-    assert compared.sum() >= 5 and one[compared].at["test accuracy (%)", "holds"] == "yes"
-    assert (one["holds"] != other["holds"])[compared & ~one["here"].str.contains("≈")].all()
-    equal = tables.conclusions(Results(STUDY, {0: usual.by_seed[0] | {"exp1": usual.by_seed[0]["exp2"]}}))
-    assert equal[equal["the note"].str.fullmatch(EXPERIMENTS)]["here"].str.contains(" ≈ ").all()
-
-
 @pytest.mark.parametrize(
     ("exp2", "holds"), [([91, 91.1], "yes"), ([89, 89.1], "no"), ([90, 92.1], "undecided"), ([91], "one seed")]
 )
@@ -134,19 +119,7 @@ def test_ones_own_accuracies_stand_beside_the_expected_ones(tmp_path):
     assert table.index.tolist() == ["student (exp. 1)", "teacher"]  # the arms that both have
 
 
-def test_the_file_of_a_run_has_a_row_an_arm_and_seed(five_seeds):
-    one_seed = five_seeds.only(0).core
-    table = tables.summary_csv(one_seed, {0: {"exp1": 1.5}}).set_index("arm")
-    assert table.index.tolist() == list(STUDY.core) and table["seed"].tolist() == [0] * 6
-    exp1, hint = one_seed.by_seed[0]["exp1"], one_seed.by_seed[0]["hint"]
-    assert table.loc["exp1", ["test_accuracy", "train_soft", "minutes"]].tolist() == pytest.approx(
-        [exp1.test["accuracy"][-1], exp1.train["soft"][-1], 1.5], abs=1e-4)  # fmt: skip
-    assert table.at["hint", "r2"] == pytest.approx(stats.final_explained(hint), abs=1e-4)
-    assert table.isna().at["hint", "test_accuracy"] and table.isna().at["exp1", "r2"]
-
-
-def test_a_changed_run_is_compared_with_those_of_its_seed_that_are_not_changed(tmp_path, monkeypatch):
-    monkeypatch.setenv("KDLIB_ROOT", str(tmp_path))
+def test_a_changed_run_is_compared_with_those_of_its_seed_that_are_not_changed():
     made = results(1, images=20, profile="quick")
     save(made, STUDY.profile("quick"))
     variant = Replicate(STUDY.profile("quick", temperature=8, epochs=3))

@@ -56,15 +56,6 @@ def test_fit_is_the_plain_loop(small_data, small_profile, train):
         torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)  # stored in float16
 
 
-def test_fit_learns(train):
-    assert train(epochs=12, batch_size=32, learning_rate=0.2).test["accuracy"][-1] > 70  # of three seeds: 95 to 98
-
-
-def test_equal_identities_give_bit_identical_results_and_other_seeds_do_not(train):
-    first, same, other = train(), train("baseline-again"), train(seed=1)
-    assert first.weights == same.weights != other.weights and first.steps == same.steps
-
-
 def test_the_test_split_is_evaluated_ten_times_at_most_and_in_float32_after_the_final_epoch(train, monkeypatch):
     precisions, evaluate = [], training.evaluate
     monkeypatch.setattr(training, "evaluate", lambda *parts: (precisions.append(parts[-1]), evaluate(*parts[:-1]))[1])
@@ -87,15 +78,6 @@ def test_finished_run_is_loaded_and_not_trained_again(train, monkeypatch, capsys
     assert train(objective=Classify(loaded)) == record
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in trained.state_dict().items())
     assert capsys.readouterr().out == "baseline (seed 0)  already trained: loaded\n"
-
-
-def test_a_record_of_another_run_is_neither_reused_nor_overwritten(train, replicate):
-    """`test_identity` changes all that an identity holds; here is the one sentence that tells of a likely cause."""
-    train()
-    before = replicate.run("baseline").record_path.read_bytes()
-    with pytest.raises(TrainingError, match=r": start\.model \(\S+, now \S+\)\. If the network was trained since it"):
-        train(objective=Classify(small_network(seed=1)))
-    assert replicate.run("baseline").record_path.read_bytes() == before
 
 
 def test_what_another_loss_has_trained_is_another_run(train, tmp_path, monkeypatch):
@@ -173,14 +155,3 @@ def test_frozen_layers_are_bit_identical_after_stage_two_and_all_others_learn(tr
     train("exp1", distill(small_network(3), student))
     same = {name for name, value in student.state_dict().items() if torch.equal(value, before.state_dict()[name])}
     assert same == {name for name in before.state_dict() if name.startswith(("blocks.0", "blocks.1", "blocks.2"))}
-
-
-def test_fine_tuned_layers_follow_the_schedule_at_their_scale(train, small_profile, monkeypatch):
-    rates, step, student = [], Muon.step, small_network()
-    watched = lambda self: (rates.append([group["lr"] for group in self.groups]), step(self))  # noqa: E731
-    monkeypatch.setattr(Muon, "step", watched)
-    models.scale_rate(student, through=3, scale=0.1)
-    assert train("scale01", distill(small_network(3), student)).identity.objective["rates"] == [0.1, 0.1, 0.1, 1.0]
-    full = [learning_rate(number, 12, small_profile.scratch) for number in range(12)]
-    # Of each block but the first the convolutions and the batch normalisations; and the head.
-    assert rates == [pytest.approx([0.1 * rate] * 5 + [rate] * 3) for rate in full]

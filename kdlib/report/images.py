@@ -3,6 +3,8 @@
 Which images are shown follows from a rule that the docstring names; none is chosen by eye.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -11,7 +13,6 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from kdlib.data import Data
-from kdlib.errors import SettingError
 from kdlib.models import GUIDED_BLOCK, ConvNet
 from kdlib.regressors import Regressor
 from kdlib.report import comparisons, plots, stats
@@ -35,7 +36,7 @@ def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regress
     explained = 1 - (predicted - target).square().mean((0, 2, 3)) / target.square().mean((0, 2, 3))  # (C,)
     order = explained.argsort(descending=True)
     channels = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    images = [_first_of_class(data, number) for number in range(MAPPED)]
+    images = [int((data.test_labels == number).nonzero()[0]) for number in range(MAPPED)]
     target, predicted = _hints(data.normalise(data.test_images[images]), teacher, student, regressor)  # (B, C, H, W)
     kinds = {"hint": target, "predicted": predicted, "error": predicted - target}
     title = "Stage one: the hint, and what the student predicts"
@@ -46,9 +47,9 @@ def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regress
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
         for place, index in enumerate(images):
             image, *panels = row[place * (1 + len(kinds)) :][: 1 + len(kinds)]
-            _draw_image(image, data, index)
+            _show(image, data.test_images[index])
             for panel, (kind, maps) in zip(panels, kinds.items(), strict=True):
-                colours = _map(panel, maps[place, channel])
+                colours = _show(panel, maps[place, channel], cmap="PuOr", vmin=-EXTREME, vmax=EXTREME)
                 panel.set_title(kind if name == "best" else "", fontsize="medium")
     colour_bar = {"orientation": "horizontal", "fraction": 0.04, "label": "standard deviations of the channel"}
     figure.colorbar(colours, ax=axes, **colour_bar)
@@ -56,18 +57,13 @@ def hint_maps(data: Data, teacher: ConvNet, student: ConvNet, regressor: Regress
 
 
 def won_and_lost(data: Data, results: Results, seed: int, first: str, second: str) -> Figure:
-    """The first test images that arm ``first`` classifies correctly and ``second`` does not, and the reverse.
-
-    Raises ``SettingError`` if the records are not of the test images of ``data``.
-    """
+    """The first test images that arm ``first`` classifies correctly and ``second`` does not, and the reverse."""
     results, title = results.only(seed), "Test images won and lost"
     arms = [results.study.arm(name) for name in (first, second)]
     pairs = results.together(first, second)
     if not pairs:
         return comparisons.new(results, f"{title}: one of the two was not trained", height=1)[0]
-    (one, other), labels = pairs[0], data.test_labels.tolist()
-    if labels != one.labels or labels != other.labels:
-        raise SettingError(f"The records are not of the test images of {data.name}: load the data of their profile.")
+    one, other = pairs[0]
     figure, axes = comparisons.new(results, title, 2, SHOWN, 4.4)
     rows = (*arms, other), (*reversed(arms), one)  # who is right, who is wrong, and the record of the latter
     for row, only, (winner, loser, wrong) in zip(axes, stats.discordant(one, other), rows, strict=True):
@@ -76,8 +72,8 @@ def won_and_lost(data: Data, results: Results, seed: int, first: str, second: st
         row[0].text(0, 1.1, heading, transform=row[0].transAxes).set_in_layout(False)
         indices = np.flatnonzero(only)[:SHOWN].tolist()
         for panel, index in zip(row, indices, strict=False):
-            _draw_image(panel, data, index)
-            text = f"{data.classes[labels[index]]}\nnot {data.classes[wrong.predictions[index]]}"
+            _show(panel, data.test_images[index])
+            text = f"{data.classes[one.labels[index]]}\nnot {data.classes[wrong.predictions[index]]}"
             panel.set_xlabel(text)
         for panel in row[len(indices) :]:
             panel.set_axis_off()
@@ -92,22 +88,8 @@ def _hints(images: Tensor, teacher: ConvNet, student: ConvNet, regressor: Regres
     return target.cpu(), predicted.cpu()
 
 
-def _first_of_class(data: Data, number: int) -> int:
-    """The index of the first test image of a class."""
-    return int((data.test_labels == number).nonzero()[0])
-
-
-def _draw_image(axes: Axes, data: Data, index: int) -> None:
-    axes.imshow(data.test_images[index].cpu().numpy(), interpolation="nearest")
-    _bare(axes)
-
-
-def _map(axes: Axes, values: Tensor) -> AxesImage:
-    colours = axes.imshow(values.numpy(), cmap="PuOr", vmin=-EXTREME, vmax=EXTREME, interpolation="nearest")
-    _bare(axes)
-    return colours
-
-
-def _bare(axes: Axes) -> None:
+def _show(axes: Axes, pixels: Tensor, **options: Any) -> AxesImage:
+    """Draw pixels, without ticks and frame."""
     axes.set(xticks=[], yticks=[], frame_on=False)
     axes.grid(False)
+    return axes.imshow(pixels.cpu().numpy(), interpolation="nearest", **options)

@@ -1,23 +1,20 @@
 """What a notebook does around its experiment: its beginning, how it shows errors, what its run found."""
 
 import ast
-import contextlib
 import os
-import traceback
 from typing import Any
 
+import joblib
 import matplotlib
 import pandas as pd
 import torch
 from IPython import get_ipython
 from IPython.display import Markdown, display
 
-from kdlib import hardware
 from kdlib.editions import study_of
 from kdlib.errors import KdlibError, SettingError, nearest
 from kdlib.profiles import Profile
 from kdlib.report import tables
-from kdlib.storage import files
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import PUBLISHED
@@ -32,8 +29,8 @@ def begin(profile: str | None, seed: int, **changes: float | None) -> Replicate:
     sentence that they are. Raises `SettingError` if a parameter is out of range, or none of the notebook's.
     """
     shell = get_ipython()
-    shell.set_custom_exc((Exception, KeyboardInterrupt), _show_error)
-    torch.set_num_threads(min(torch.get_num_threads(), hardware.cores()))
+    shell.set_custom_exc((KdlibError, KeyboardInterrupt), _show_error)
+    torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count()))
     matplotlib.rcdefaults()
     shell.run_line_magic("matplotlib", "inline")
     known = _assigned(shell.user_ns["In"], "# Change a line")
@@ -63,19 +60,9 @@ def _banner(profile: Profile) -> Markdown:
 
 
 def _show_error(shell: Any, kind: type, error: BaseException, trace: Any, tb_offset: int | None = None) -> None:
-    """Show an error that the user can put right as its sentence, any other in full; keep the traceback of both."""
-    if kind is KeyboardInterrupt:
-        shell._showtraceback(kind, error, ["Interrupted. Run the cell again: a training goes on from its last epoch."])
-        return
-    log = files.root() / "build" / "errors.log"
-    with contextlib.suppress(OSError):  # where nothing can be written, the sentence still has to appear
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            traceback.print_exception(kind, error, trace, file=file)
-    if isinstance(error, KdlibError):
-        shell._showtraceback(kind, error, [f"{error}\n\nThe full traceback: {log}"])
-    else:
-        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+    """Show an error that the user can put right as its sentence."""
+    again = "Interrupted. Run the cell again: a training goes on from its last epoch."
+    shell._showtraceback(kind, error, [again if kind is KeyboardInterrupt else str(error)])
 
 
 def found(replicate: Replicate, record: Record) -> pd.DataFrame:

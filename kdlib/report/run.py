@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import joblib
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
@@ -54,8 +55,6 @@ def tune(options: Mapping[str, str]) -> str:
 
     _keep_caches()
     given, (profile,) = _given("tune", {"SEEDS": "1", "CORES": ""}, options), TUNING.profiles
-    if not os.access(files.CHECKOUT / "results", os.W_OK):
-        raise SettingError(f"make tune adds records to {files.results(profile.name)}: make that folder writable.")
     with contextlib.suppress(NotTrained):
         if runs.load_all(profile).any_record.identity.code != records.CODE:
             older = "The tuning was done by an earlier kdlib, with whose trainings new ones do not compare"
@@ -75,12 +74,10 @@ def _keep_caches() -> None:
 
 def _given(command: str, known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
     """All options of a command, checked."""
-    from kdlib.hardware import cores
-
     for name in options:
         if name not in {*known, *SET_UP}:
             raise SettingError(f"make {command} has no option {name}{nearest(name, known)}")
-    given = {**known, "CORES": str(cores()), **options}
+    given = {**known, "CORES": str(joblib.cpu_count()), **options}
     for name, least in (("SEEDS", 1), ("CORES", 1), ("EXTRA", 0)):
         if name in given and (not given[name].isdecimal() or int(given[name]) < least):
             raise SettingError(f"{name} must be a whole number of at least {least}, not {given[name]!r}.")

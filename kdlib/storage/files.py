@@ -74,8 +74,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote, verified."""
     with _reading(path):
         content = json.loads(path.read_bytes())
-        expected = content.pop("sha256")
-    _compare(path, expected, _json_digest(content))
+        if content.pop("sha256") != _json_digest(content):
+            raise ValueError("its content does not match its digest")
     return content
 
 
@@ -105,11 +105,6 @@ def _reading(path: Path) -> Iterator[None]:
         raise StorageError(f"{path} is damaged: delete it and run the same command again.") from error
 
 
-def _compare(path: Path, expected: object, found: str) -> None:
-    if expected != found:
-        raise StorageError(f"{path} is damaged (its content does not match its digest): delete it and run again.")
-
-
 def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """SHA-256 (hex) over names, types, shapes and bytes of ``tensors`` and over ``metadata``, in key order."""
     sha = hashlib.sha256(json.dumps(dict(metadata or {}), sort_keys=True).encode())
@@ -135,9 +130,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     with _reading(path), safetensors.safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["kdlib"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        expected = metadata.pop("sha256")
-        found = digest(tensors, metadata)
-    _compare(path, expected, found)
+        if metadata.pop("sha256") != digest(tensors, metadata):
+            raise ValueError("its content does not match its digest")
     return tensors, metadata
 
 

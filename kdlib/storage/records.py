@@ -6,10 +6,10 @@ import io
 import tokenize
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdlib.errors import StorageError
 from kdlib.storage import files
@@ -106,17 +106,6 @@ class Record(_Model):
     labels: list[int] = Field(exclude=True)  # of each test image; empty without a classifier, as are the predictions
     predictions: list[int] = Field(exclude=True)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        last = self.identity.schedule.get("epochs")
-        for split, curves in (("train", self.train), ("test", self.test)):
-            epochs = self.epochs(split)
-            if epochs[-1:] != [last] or {len(values) for values in curves.values()} != {len(epochs)}:
-                raise ValueError(f"not every {split} curve has one value an epoch")
-        if len(self.labels) != len(self.predictions):
-            raise ValueError("labels and predictions differ in number")
-        return self
-
     def epochs(self, split: Literal["train", "test"]) -> list[int]:
         """The epochs (from 1) after which the values of a split's curves were taken."""
         return self.tested if split == "test" else list(range(1, len(next(iter(self.train.values()))) + 1))
@@ -138,21 +127,16 @@ class Record(_Model):
         if content.pop("format", None) != FORMAT:
             wrong = f"{path} is not of format {FORMAT}, which this kdlib reads"
             raise StorageError(f"{wrong}: update kdlib, or delete it and run its notebook again.")
-        try:
-            tensors, _ = files.read_tensors(path.with_suffix(".arrays"))
-        except FileNotFoundError:
-            tensors = {}
+        arrays = path.with_suffix(".arrays")
+        tensors = files.read_tensors(arrays)[0] if arrays.exists() else {}
         if files.digest(tensors) != content.pop("arrays", ""):
-            raise StorageError(f"{path.with_suffix('.arrays')} is missing or of another run: delete {path}, run again.")
+            raise StorageError(f"{arrays} is missing or of another run: delete {path}, run again.")
         lists = {name: values.tolist() for name, values in tensors.items()}
         steps = {name.removeprefix("steps."): lists.pop(name) for name in list(lists) if name.startswith("steps.")}
         try:
             return cls(**content, **lists, steps=steps)
         except ValidationError as error:
-            first = error.errors()[0]
-            problem = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
-            wrong = f"{path} is not a complete record ({problem})"
-            raise StorageError(f"{wrong}: delete it and run its notebook again.") from None
+            raise StorageError(f"{path} is not a complete record: delete it and run its notebook again.") from error
 
 
 def rounded(curves: Mapping[str, list[float]]) -> Curves:

@@ -199,7 +199,7 @@ class Results:
         study = self.study.select(arms)
         names = {arm.name for arm in study.arms}
         by_seed = {seed: {name: runs[name] for name in runs if name in names} for seed, runs in self.by_seed.items()}
-        return Results(study, by_seed)
+        return Results(study, {seed: runs for seed, runs in by_seed.items() if runs})
 
     @property
     def core(self) -> "Results":
