@@ -104,11 +104,12 @@ def test_classes_in_which_a_student_beats_the_teacher():
     assert table[["difference (points)", "McNemar's p"]].to_numpy().tolist() == [[66.67, "0.500"], [25.0, "1.000"]]
 
 
-def test_one_pair_of_classes_is_counted_for_each_model():
-    said = {"teacher": "0111011222", "exp1": "0000222220"}
+def test_the_classes_that_a_model_confuses_most_are_counted_both_ways():
+    said = {"teacher": "0111022221", "exp1": "0000111220"}
     made = Results(STUDY, {0: {run: classified("0000111222", text, run) for run, text in said.items()}})
-    assert tables.one_pair(made, 0, "ant – bee")["errors"].to_dict() == {"teacher": 4, "student (exp. 1)": 0}
-    assert tables.one_pair(made, 0, "cat – dog").empty
+    # ant as bee three times, bee as ant once; bee as cow twice, cow as bee once; and cow as ant alone.
+    rows = {"teacher": ["ant – bee", 4, 57.1], "student (exp. 1)": ["ant – cow", 1, 100.0]}
+    assert dict(zip(rows, tables.most_confused(made, 0).to_numpy().tolist(), strict=True)) == rows
 
 
 def test_ones_own_accuracies_stand_beside_the_expected_ones(tmp_path):

@@ -16,11 +16,11 @@ from kdlib.report.stats import Estimate
 from kdlib.storage.runs import Results
 from kdlib.study import GAP, STUDY, Arm
 
-# Whom S′ without a matrix is compared with, and the arms: what is without it, and its opposites.
+# What is compared with S′ without a matrix, and the arms: what is without it, and its opposites.
 WITH = (
-    "S with its matrix:\nthe note's protocol",
-    "S′ with a learned matrix:\nthe same body",
-    "S′ with a random matrix:\na rotation alone",
+    "note's protocol:\nS′ without − S with",
+    "same body:\nS′ without − S′ with",
+    "rotation alone:\nS′ without − S′ random",
 )
 MATRIX = {
     "frozen": ("wide_none_frozen", ("exp1", "wide_learned_frozen", "wide_random_frozen")),
@@ -101,7 +101,7 @@ def confusions(results: Results, seed: int) -> Figure:
 
 def matrix(results: Results) -> Figure:
     """What leaving out the matrix changes, frozen and fine-tuned: S′ without one minus three students that had one."""
-    estimates, title = [], "S′ without the extra matrix, minus a student with one"
+    estimates, title = [], "Test accuracy without the extra matrix, minus with it"
     figure, axes = new(results, title, len(MATRIX), 1, 6.5, sharex=True, sharey=True)
     for panel, (end, (without, others)) in zip(axes, MATRIX.items(), strict=True):
         panel.axvspan(-GAP, GAP, color=BAND)

@@ -8,54 +8,60 @@ from kdlib.models import GUIDED_BLOCK
 from kdlib.report import plots
 
 PARTS = ("1", "2", "3", "4", "head")  # the blocks, and what is behind them
-TEACHER, REGRESSOR, STUDENT = 2.3, 1.05, 0.0  # heights of the rows
+GUIDED, HEAD = GUIDED_BLOCK - 1, len(PARTS) - 1  # their places
+TEACHER, REGRESSOR, STUDENT = 2.8, 1.3, 0.0  # heights of the rows
 TRAINED, FIXED, NOT_RUN = "#F5C26B", "#D9D9D9", "#FFFFFF"
 SIZE = 10  # points
 
 
 def schematic() -> Figure:
-    """Three panels: stage one, and stage two of experiments 1 and 2."""
-    figure, panels = plots.new("What each stage trains", "", "", 1, 3, 3.1)
-    guided, last = GUIDED_BLOCK - 1, len(PARTS) - 1  # places
+    """Four panels: stage one with the regressor and without, and stage two of experiments 1 and 2."""
+    figure, panels = plots.new("What each stage trains", "", "", 2, 2, 5.3)
+    with_it, without, *second = panels.flat
     for panel, title, trained, run in (
-        (panels[0], "Stage one\nlearn the hint", range(GUIDED_BLOCK), GUIDED_BLOCK),
-        (panels[1], "Stage two, exp. 1\nguided layers frozen", range(GUIDED_BLOCK, len(PARTS)), len(PARTS)),
-        (panels[2], "Stage two, exp. 2\nall layers trained", range(len(PARTS)), len(PARTS)),
+        (with_it, "Stage one, S: the hint through the matrix", range(GUIDED_BLOCK), GUIDED_BLOCK),
+        (without, "Stage one, S′: without the matrix", range(GUIDED_BLOCK), GUIDED_BLOCK),
+        (second[0], "Stage two, exp. 1: guided layers frozen", range(GUIDED_BLOCK, len(PARTS)), len(PARTS)),
+        (second[1], "Stage two, exp. 2: all layers trained", range(len(PARTS)), len(PARTS)),
     ):
         for place, part in enumerate(PARTS):
             kinds = (FIXED, TRAINED if place in trained else FIXED) if place < run else (NOT_RUN, NOT_RUN)
             for height, kind in zip((TEACHER, STUDENT), kinds, strict=True):
                 _box(panel, place, height, part, kind)
-        panel.text(-0.4, TEACHER + 0.45, "teacher", fontsize=SIZE)
-        panel.text(-0.4, STUDENT - 0.8, "student", fontsize=SIZE)
-        panel.set(xlim=(-0.6, last + 0.6), ylim=(-1.1, TEACHER + 0.9))
+        _text(panel, -0.45, TEACHER + 0.6, "teacher")
+        _text(panel, -0.45, STUDENT - 0.6, "student")
+        panel.set(xlim=(-0.6, HEAD + 0.6), ylim=(-0.9, TEACHER + 0.9))
         panel.set_title(title, fontsize=SIZE)
         panel.set_axis_off()
-    _box(panels[0], guided, REGRESSOR, "regressor", TRAINED, width=2.6)
-    _arrow(panels[0], guided, STUDENT, REGRESSOR, "guided layer", "->")
-    _arrow(panels[0], guided, REGRESSOR, TEACHER, "hint loss", "<->")
-    panels[0].text(guided + 0.12, (REGRESSOR + TEACHER) / 2, "hint", fontsize=SIZE, va="center", color=plots.GREY)
-    for panel in panels[1:]:
-        _arrow(panel, last, STUDENT, TEACHER, "soft loss\n(logits)", "<->")
-        panel.text(last + 0.4, STUDENT - 0.8, "hard loss (labels)", fontsize=SIZE, ha="right", color=plots.RED)
+    _box(with_it, GUIDED, REGRESSOR, "regressor", TRAINED, width=2.3)
+    _arrow(with_it, GUIDED, STUDENT, REGRESSOR, "")
+    _arrow(with_it, GUIDED, REGRESSOR, TEACHER, "hint loss")
+    _arrow(without, GUIDED, STUDENT, TEACHER, "hint loss")
+    _text(without, GUIDED + 0.2, 0.6, "as wide as the hint", plots.GREY)
+    for panel in (with_it, without):
+        _text(panel, GUIDED, TEACHER + 0.6, "hint", plots.GREY, "center")
+        _text(panel, GUIDED, STUDENT - 0.6, "guided layer", plots.GREY, "center")
+    for panel in second:
+        _arrow(panel, HEAD, STUDENT, TEACHER, "soft loss (logits)")
+        _text(panel, HEAD + 0.4, STUDENT - 0.6, "hard loss (labels)", plots.RED, "right")
     kinds = {"trained": TRAINED, "fixed": FIXED, "not run": NOT_RUN}
     handles = [Patch(facecolor=colour, edgecolor=plots.GREY, label=kind) for kind, colour in kinds.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SIZE, frameon=False)
     return figure
 
 
+def _text(panel: Axes, x: float, y: float, text: str, colour: str = "black", align: str = "left") -> None:
+    panel.text(x, y, text, fontsize=SIZE, color=colour, ha=align, va="center")
+
+
 def _box(panel: Axes, x: float, y: float, text: str, colour: str, width: float = 0.9) -> None:
-    shape = FancyBboxPatch(
-        (x - width / 2, y - 0.3), width, 0.6, "round,pad=0,rounding_size=0.08", fc=colour, ec=plots.GREY
-    )
-    panel.add_patch(shape)
-    size = SIZE - 2 if text == "head" else SIZE
-    panel.text(x, y, text, fontsize=size, ha="center", va="center", color=plots.GREY if colour == NOT_RUN else "black")
+    corner = x - width / 2, y - 0.3
+    panel.add_patch(FancyBboxPatch(corner, width, 0.6, "round,pad=0,rounding_size=0.08", fc=colour, ec=plots.GREY))
+    _text(panel, x, y, text, plots.GREY if colour == NOT_RUN else "black", "center")
 
 
-def _arrow(panel: Axes, x: float, low: float, high: float, text: str, style: str) -> None:
-    """From a box at one height to one at another, with a text beside it."""
-    colour = plots.RED if "loss" in text else plots.GREY
-    panel.annotate("", (x, high - 0.32), (x, low + 0.32), arrowprops={"arrowstyle": style, "color": colour, "lw": 2})
-    panel.text(x + 0.12 if style == "->" else x - 0.12, (low + high) / 2, text, fontsize=SIZE, va="center",
-               ha="left" if style == "->" else "right", color=colour, linespacing=1)  # fmt: skip
+def _arrow(panel: Axes, x: float, low: float, high: float, text: str) -> None:
+    """Between boxes of two heights: a loss, with its name on the left, or, without one, the way upwards."""
+    style = {"arrowstyle": "<->" if text else "->", "color": plots.RED if text else plots.GREY, "lw": 2}
+    panel.annotate("", (x, high - 0.3), (x, low + 0.3), arrowprops=style)
+    _text(panel, x - 0.2, (low + high) / 2, text, plots.RED, "right")

@@ -5,7 +5,6 @@ interval is Student's t over seeds, never pooled over arms; of a single seed's t
 """
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -81,16 +80,6 @@ def per_class(record: Record) -> pd.Series:
     """Percent of each class's test images that are classified correctly."""
     counts = confusion(record)
     return pd.Series(100 * np.diag(counts) / counts.to_numpy().sum(axis=1), pd.Index(record.names, name="class"))
-
-
-def confused_pairs(record: Record) -> pd.DataFrame:
-    """How often the classes of each pair ("cat – dog") are misclassified as one another, most confused pair first."""
-    counts = confusion(record)
-    both_ways = {f"{a} – {b}": (counts.loc[a, b], counts.loc[b, a]) for a, b in combinations(record.names, 2)}
-    pairs = pd.DataFrame.from_dict(both_ways, orient="index", columns=["first as second", "second as first"])
-    pairs.insert(0, "errors", pairs.sum(axis=1))
-    pairs["share of all errors (%)"] = (100 * pairs["errors"] / max(pairs["errors"].sum(), 1)).round(1)
-    return pairs.sort_values("errors", ascending=False, kind="stable")
 
 
 def discordant(first: Record, second: Record) -> tuple[np.ndarray, np.ndarray]:
@@ -177,10 +166,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return np.minimum(np.maximum.accumulate(steps), 1)[np.argsort(order)].tolist()
 
 
-def verdict(estimate: Estimate) -> Literal["beyond", "within", "undecided", "one seed: none"]:
+def verdict(estimate: Estimate) -> Literal["beyond", "within", "undecided", "one seed"]:
     """The note's rule, from an interval over seeds: whether all of it lies beyond ±0.8 points, or within."""
     if estimate.n < 2 or estimate.source == "test images":
-        return "one seed: none"
+        return "one seed"
     if estimate.low > GAP or estimate.high < -GAP:
         return "beyond"
     return "within" if estimate.low >= -GAP and estimate.high <= GAP else "undecided"

@@ -133,11 +133,17 @@ def _models(results: Results, seed: int) -> dict[str, Record]:
     return {arm.title: results.by_seed[seed][arm.name] for arm in results.only(seed).models}
 
 
-def one_pair(results: Results, seed: int, pair: str) -> pd.DataFrame:
-    """How often each model confuses one pair of classes, e.g. "cat – dog"; empty where there is no such pair."""
-    tables = {model: stats.confused_pairs(record) for model, record in _models(results, seed).items()}
-    rows = {model: table.loc[[pair]] for model, table in tables.items() if pair in table.index}
-    return pd.concat(rows).droplevel(1) if rows else pd.DataFrame()
+def most_confused(results: Results, seed: int) -> pd.DataFrame:
+    """The two classes that each model confuses most, counted both ways."""
+    rows = {}
+    for model, record in _models(results, seed).items():
+        wrong = stats.confusion(record).to_numpy()
+        wrong = wrong - np.diag(np.diag(wrong))
+        pairs = np.triu(wrong + wrong.T)
+        one, other = np.unravel_index(pairs.argmax(), pairs.shape)
+        share = 100 * pairs.max() / max(wrong.sum(), 1)
+        rows[model] = [f"{record.names[one]} – {record.names[other]}", pairs.max(), round(share, 1)]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["most confused", "errors", "of all errors (%)"])
 
 
 def better_classes(results: Results, seed: int) -> pd.DataFrame:
