@@ -14,6 +14,7 @@ from kdlib.objectives import Classify, Hint
 from kdlib.regressors import Regressor
 from kdlib.report import publish, stats, tables
 from kdlib.storage import files, runs
+from kdlib.storage.records import CODE
 from kdlib.storage.runs import Replicate
 from kdlib.study import PUBLISHED, STUDY
 from kdlib.training import evaluate
@@ -65,6 +66,14 @@ def test_the_published_records_are_whole_small_and_of_all_images(results):
             assert sum(part.stat().st_size for part in parts) <= 100_000, name
             assert record.identity.data["train_images"] == 50_000
             assert len(record.labels) == (10_000 if run.arm.classifies else 0)
+
+
+def test_the_seeds_of_the_next_edition_are_of_the_study_and_code_that_there_are(project):
+    (project / "build" / "full").mkdir(parents=True)
+    (project / "build" / "full" / "results").symlink_to(HOME / "results" / "second")
+    made = runs.load_all(STUDY.profile("full"))  # refuses records of other settings
+    assert not made.core.missing
+    assert all(record.identity.code == CODE for arms in made.by_seed.values() for record in arms.values())
 
 
 def test_the_table_for_others_holds_the_records(results):
