@@ -62,6 +62,16 @@ def test_contrasts_are_the_studys_with_the_primary_ones_first(five_seeds):
     assert row.tolist()[:3] == [f"{estimate.mean:+.2f}", interval, stats.verdict(estimate)]
 
 
+def test_where_seeds_lack_an_arm_the_tables_say_of_how_many_each_row_is():
+    made, more = results(2, images=50, epochs=2), results(3, images=50, epochs=2, without=["exp2"]).by_seed[2]
+    made = Results(STUDY, {**made.by_seed, 2: more})
+    table = tables.summary(made)
+    assert (table.at["student (exp. 1)", "seeds"], table.at["student (exp. 2)", "seeds"]) == (3, 2)
+    table = tables.contrasts(made)
+    rows = ("student (exp. 2) − student (exp. 1)", "student (distilled) − baseline")
+    assert [table.at[row, "over"] for row in rows] == ["2 seeds", "3 seeds"] and table.index.name == "contrast"
+
+
 def test_a_part_of_the_contrasts_is_corrected_for_the_number_of_all():
     made = accurate(exp1=[88, 87, 88], exp2=[90, 91, 90.5], wide_none_frozen=[88.9, 87.6, 89.1],
                     wide_none_tuned=[90.1, 91.4, 90.8])  # fmt: skip

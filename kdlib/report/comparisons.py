@@ -102,16 +102,19 @@ def confusions(results: Results, seed: int) -> Figure:
 def matrix(results: Results) -> Figure:
     """What leaving out the matrix changes, frozen and fine-tuned: S′ without one minus three students that had one."""
     estimates, title = [], "Test accuracy without the extra matrix, minus with it"
+    counts = {len(results.seeds(without, other)) for without, others in MATRIX.values() for other in others} - {0}
     figure, axes = new(results, title, len(MATRIX), 1, 6.5, sharex=True, sharey=True)
     for panel, (end, (without, others)) in zip(axes, MATRIX.items(), strict=True):
         panel.axvspan(-GAP, GAP, color=BAND)
         panel.axvline(0, color=GREY, linewidth=1)
         panel.grid(False, axis="y")
         panel.set_title(f"guided layers {end} in stage two", fontsize="medium")
+        panel.margins(x=0.35)  # for the texts
         for row, other in enumerate(others):
             if results.seeds(without, other):
                 estimate = stats.difference(results, without, other)
                 text = f"{stats.signed(estimate.mean)} ({stats.signed(estimate.low)} to {stats.signed(estimate.high)})"
+                text += f", {estimate.n} seeds" if len(counts) > 1 else ""
                 _interval(panel, estimate, row, results.study.arm(without).colour, text)
                 values = stats.by_seed(results, without, other)
                 panel.plot(values, [row + 0.2] * len(values), "o", color=GREY, markersize=4, alpha=0.6)

@@ -18,13 +18,17 @@ LOSSES = ["loss", "soft loss", "hard loss", "hint loss", "R² of the hint"]
 
 
 def summary(results: Results) -> pd.DataFrame:
-    """One row a model, as text, with the columns `ACCURACIES` and `LOSSES`.
+    """One row a model, as text, with the columns `ACCURACIES` and `LOSSES`, first "seeds" where models differ in it.
 
     Losses are those of the final epoch on the training batches (nats; the hint loss in squared standard deviations of
     the hint); R² is that of the test images. The note reports the best epoch, here it is the final one.
     """
     rows = {arm.title: _row(results, arm) for arm in results.study.arms if arm.classifies}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=ACCURACIES + LOSSES)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=ACCURACIES + LOSSES)
+    counts = [len(results.seeds(arm.name)) for arm in results.study.arms if arm.classifies]
+    if len({*counts} - {0}) > 1:
+        table.insert(0, "seeds", counts)
+    return table
 
 
 def _row(results: Results, arm: Arm) -> dict[str, str]:
@@ -58,6 +62,8 @@ def note_summary() -> pd.DataFrame:
 def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
     """The paired differences of test accuracy, in points, as text; only those with an arm ``among`` some, if named.
 
+    What the intervals are over heads the table or, where it differs, a column.
+
     p is that of the paired t-test over seeds. Those of the primary contrasts are adjusted by Holm's method for the
     number of all primary contrasts in ``results``, shown or not: so name arms here rather than select records.
     """
@@ -79,9 +85,11 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
             "±0.8": stats.verdict(estimate),
             "p": f"{p} (Holm)" if pair in adjusted and p != NOTHING else p,
         }
-    columns = ["difference", "95 % interval", "±0.8", "p"]
-    name = f"contrast, over {' or '.join(dict.fromkeys(over))}"
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(name)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "95 % interval", "±0.8", "p"])
+    if len(set(over)) > 1:
+        table.insert(2, "over", over)
+        return table.rename_axis("contrast")
+    return table.rename_axis(f"contrast, over {''.join(over[:1])}")
 
 
 def _interval(estimate: Estimate) -> str:
