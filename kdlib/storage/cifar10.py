@@ -40,13 +40,10 @@ def read() -> dict[str, torch.Tensor]:
     # A file appears in one piece, so a reader needs no lock, nor the right to write beside a shared cache.
     with contextlib.suppress(FileNotFoundError, KdlibError):
         return _verified(files.read_tensors(cache)[0])
-    with files.locked(cache.with_suffix(".lock"), busy="", wait=True):
-        with contextlib.suppress(FileNotFoundError, KdlibError):
-            return _verified(files.read_tensors(cache)[0])  # another process has just fetched it
-        if cache.exists():
-            print(f"CIFAR-10: the cached copy {cache} cannot be used; fetching it again.", file=sys.stderr)
-        arrays = _fetch()
-        files.write_tensors(cache, arrays, {})
+    if cache.exists():
+        print(f"CIFAR-10: the cached copy {cache} cannot be used; fetching it again.", file=sys.stderr)
+    arrays = _fetch()
+    files.write_tensors(cache, arrays, {})
     return arrays
 
 

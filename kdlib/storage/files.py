@@ -136,23 +136,23 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, busy: str) -> Iterator[None]:
     """Hold the lock file ``path`` during a ``with`` block; the system releases it when a process dies.
 
     Raises:
-        BusyError: another process holds it, and one shall not ``wait``; ``busy`` is the sentence.
+        BusyError: another process holds it; ``busy`` is the sentence.
         StorageError: the lock file cannot be made.
     """
     lock = filelock.FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise BusyError(busy) from error
     except OSError as error:
         raise StorageError(
             f"Cannot lock {path} ({error.strerror}): ask the owner of that file or folder to make it writable, or take "
-            "a folder of your own, on a file system with locks, by KDLIB_ROOT or, for CIFAR-10, by KDLIB_CACHE."
+            "a folder of your own, on a file system with locks, by KDLIB_ROOT."
         ) from error
     try:
         yield
