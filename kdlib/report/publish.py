@@ -38,7 +38,7 @@ def publish(profile_name: str = PUBLISHED) -> None:
 
 def _take_expected(results: Results) -> None:
     """Write the accuracies that a quick run is compared with."""
-    by_arm = tables.summary_csv(results, {}).dropna(subset="test_accuracy").groupby("arm", sort=False)["test_accuracy"]
+    by_arm = tables.summary_csv(results).dropna(subset="test_accuracy").groupby("arm", sort=False)["test_accuracy"]
     table = by_arm.agg(mean="mean", lowest="min", highest="max", n="count").round(2)
     files.write_bytes(files.CHECKOUT / "results" / "quick.csv", table.to_csv().encode())
 
@@ -54,11 +54,10 @@ def _take_run(results: Results) -> None:
     own, published = files.results("full"), files.results(PUBLISHED)
     profile = STUDY.profile("full")
     made = [Replicate(profile, seed).run(name) for seed, arms in results.by_seed.items() for name in arms]
-    kept = [file for run in made for file in (run.record_path, run.record_path.with_suffix(".arrays"), run.timing_path)]
+    kept = [file for run in made for file in (run.record_path, run.record_path.with_suffix(".arrays"))]
     kept += [run.weights_path for run in made if run.replicate.seed == 0 and run.name in WITH_WEIGHTS]
-    taken = [path for path in kept if path.exists()]
     shutil.rmtree(published, ignore_errors=True)
-    for path in taken:
+    for path in kept:
         files.write_bytes(published / path.relative_to(own), path.read_bytes())
 
 
@@ -78,11 +77,7 @@ def _render() -> None:
     shutil.rmtree(files.CHECKOUT / "figures", ignore_errors=True)
     for picture in [path for place in figures for path in place.rglob("*.png")]:
         files.write_bytes(files.CHECKOUT / "figures" / picture.name, picture.read_bytes())
-    minutes = {
-        seed: {arm: sum(Replicate(profile, seed).run(arm).timing().get("seconds", [])) / 60 for arm in made}
-        for seed, made in results.by_seed.items()
-    }
-    table = tables.summary_csv(results, minutes).to_csv(index=False)
+    table = tables.summary_csv(results).to_csv(index=False)
     files.write_bytes(files.results(PUBLISHED) / "summary.csv", table.encode())
 
 

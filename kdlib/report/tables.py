@@ -1,6 +1,6 @@
 """The tables of the report: each takes records and returns a pandas table; numbers are means over the seeds."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -182,10 +182,10 @@ def expected(own: Results, path: Path) -> pd.DataFrame:
     )
 
 
-def summary_csv(results: Results, minutes: Mapping[int, Mapping[str, float]]) -> pd.DataFrame:
-    """One row an arm and seed, for a file: accuracies (%), training losses, R² on the test images, and minutes.
+def summary_csv(results: Results) -> pd.DataFrame:
+    """One row an arm and seed, for a file: accuracies (%), training losses, and R² on the test images.
 
-    All are of the final epoch; what an arm does not have is left empty. ``minutes`` are by seed and arm.
+    All are of the final epoch; what an arm does not have is left empty.
     """
     rows = []
     for name, seed in ((arm.name, seed) for arm in results.study.arms for seed in results.seeds(arm.name)):
@@ -194,6 +194,6 @@ def summary_csv(results: Results, minutes: Mapping[int, Mapping[str, float]]) ->
         accuracies = [stats.accuracy(record) if "accuracy" in last else None, last.get("accuracy")]
         r2 = stats.final_explained(record) if "power" in last else None
         losses = [last.get(curve) for curve in ("total", "soft", "hard")]
-        rows.append([name, seed, *accuracies, *losses, r2, minutes.get(seed, {}).get(name)])
-    columns = ["test_accuracy", "training_accuracy", "train_total", "train_soft", "train_hard", "r2", "minutes"]
+        rows.append([name, seed, *accuracies, *losses, r2])
+    columns = ["test_accuracy", "training_accuracy", "train_total", "train_soft", "train_hard", "r2"]
     return pd.DataFrame(rows, columns=["arm", "seed", *columns]).round(4)
