@@ -97,7 +97,7 @@ def test_the_readmes_tables_have_the_rows_of_the_records():
         lines = (HOME / path).read_text("utf-8").splitlines()
         rows = [line.split(" | ") for line in lines if " k | " in line or " M | " in line]
         assert len(rows) == len(order)
-        for arm, (_, parameters, training, test, noted) in zip(order, rows, strict=True):
+        for arm, (_, test, training, parameters, noted) in zip(order, rows, strict=True):
             count = results.records(arm)[0].parameters
             assert parameters == (f"{count / 1e6:.2f} M" if count > 1e6 else f"{count / 1e3:.0f} k")
             assert training == stats.over_seeds(results, arm, stats.training_accuracy).text(2, " %")
