@@ -154,3 +154,4 @@ def test_cost_is_over_all_epochs_with_those_of_stage_one():
     lines = {line.get_color(): dict(zip(map(round, line.get_xdata()), line.get_ydata(), strict=True)) for line in solid}
     for arm, points in {"baseline": {2: 82, 4: 84}, "distill": {5: 85}, "exp2": {5: 84, 10: 88}}.items():
         assert lines[COLOURS[arm]] == pytest.approx(points)
+    assert len(axes.get_legend().get_texts()) == 3, "a way that was not trained has no entry"

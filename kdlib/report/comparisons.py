@@ -162,6 +162,8 @@ def cost(results: Results) -> Figure:
                 continue
             trained = [results.records(name)[0] for name in (arm.name, *arm.needs) if name != "teacher"]
             points[sum(len(record.epochs("train")) for record in trained)] = stats.mean_accuracy(results, arm.name)
+        if not points:
+            continue
         points = dict(sorted(points.items()))
         means, halves = [value.mean for value in points.values()], [value.half_width for value in points.values()]
         beside = [epochs * 1.01 ** (number - 1.5) for epochs in points]  # so that no interval hides another
@@ -171,7 +173,8 @@ def cost(results: Results) -> Figure:
              title=f"after the final epoch; intervals over {_over(estimates)}")  # fmt: skip
     axes.set_xticks(sorted(places), sorted(places), minor=False)
     axes.set_xticks([], minor=True)
-    axes.legend()
+    if places:
+        axes.legend()
     return figure
 
 
