@@ -3,7 +3,7 @@
 import pytest
 from factories import accurate, classified, record, results, save, with_curves
 
-from kdlib.report import notebook, stats, tables
+from kdlib.report import comparisons, notebook, stats, tables
 from kdlib.storage.runs import Replicate, Results
 from kdlib.study import STUDY
 
@@ -70,6 +70,13 @@ def test_where_seeds_lack_an_arm_the_tables_say_of_how_many_each_row_is():
     table = tables.contrasts(made)
     rows = ("student (exp. 2) − student (exp. 1)", "student (distilled) − baseline")
     assert [table.at[row, "over"] for row in rows] == ["2 seeds", "3 seeds"] and table.index.name == "contrast"
+
+
+def test_the_picture_of_the_answer_says_it_too():
+    made = results(2, images=50, epochs=2, without=["wide_random_frozen"]).by_seed
+    made = Results(STUDY, {0: results(1, images=50, epochs=2).by_seed[0], 1: made[1]})
+    first = comparisons.matrix(made).axes[0]
+    assert [text.get_text().partition("), ")[2] for text in first.texts] == ["2 seeds", "2 seeds", "50 test images"]
 
 
 def test_a_part_of_the_contrasts_is_corrected_for_the_number_of_all():

@@ -101,8 +101,10 @@ def confusions(results: Results, seed: int) -> Figure:
 
 def matrix(results: Results) -> Figure:
     """What leaving out the matrix changes, frozen and fine-tuned: S′ without one minus three students that had one."""
-    estimates, title = [], "Test accuracy without the extra matrix, minus with it"
-    counts = {len(results.seeds(without, other)) for without, others in MATRIX.values() for other in others} - {0}
+    title = "Test accuracy without the extra matrix, minus with it"
+    pairs = [(without, other) for without, others in MATRIX.values() for other in others]
+    estimates = {pair: stats.difference(results, *pair) for pair in pairs if results.seeds(*pair)}
+    alike = len({estimate.over for estimate in estimates.values()}) == 1
     figure, axes = new(results, title, len(MATRIX), 1, 6.5, sharex=True, sharey=True)
     for panel, (end, (without, others)) in zip(axes, MATRIX.items(), strict=True):
         panel.axvspan(-GAP, GAP, color=BAND)
@@ -111,16 +113,14 @@ def matrix(results: Results) -> Figure:
         panel.set_title(f"guided layers {end} in stage two", fontsize="medium")
         panel.margins(x=0.35)  # for the texts
         for row, other in enumerate(others):
-            if results.seeds(without, other):
-                estimate = stats.difference(results, without, other)
+            if estimate := estimates.get((without, other)):
                 text = f"{stats.signed(estimate.mean)} ({stats.signed(estimate.low)} to {stats.signed(estimate.high)})"
-                text += f", {estimate.n} seeds" if len(counts) > 1 else ""
+                text += "" if alike else f", {estimate.over}"
                 _interval(panel, estimate, row, results.study.arm(without).colour, text)
                 values = stats.by_seed(results, without, other)
                 panel.plot(values, [row + 0.2] * len(values), "o", color=GREY, markersize=4, alpha=0.6)
-                estimates.append(estimate)
     ends = "← better with the matrix     better without it →\ndifference in test accuracy (points), grey: ±0.8"
-    axes[-1].set_xlabel(f"{ends}\nintervals over {_over(estimates)}; dots: single seeds")
+    axes[-1].set_xlabel(f"{ends}\nintervals over {_over(estimates.values())}; dots: single seeds")
     axes[0].set_yticks(range(len(WITH)), WITH)
     axes[0].set_ylim(len(WITH) - 0.5, -0.5)
     return figure
@@ -190,7 +190,7 @@ def new(results: Results, title: str, *layout: float, **options: Any) -> tuple[F
 
 def _over(estimates: Iterable[Estimate]) -> str:
     """What the intervals are over: "3 seeds", or all that there is where they differ in that."""
-    return " / ".join(dict.fromkeys(f"{estimate.n:,} {estimate.source}" for estimate in estimates))
+    return " / ".join(dict.fromkeys(estimate.over for estimate in estimates))
 
 
 def _spread(results: Results) -> str:

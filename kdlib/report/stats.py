@@ -107,6 +107,7 @@ class Estimate(NamedTuple):
 
     low = property(lambda self: self.mean - self.half_width)
     high = property(lambda self: self.mean + self.half_width)
+    over = property(lambda self: f"{self.n:,} {self.source}")  # what the interval is over
 
     def text(self, decimals: int, unit: str = "") -> str:
         """For example "91.23 ± 0.31 %", or "91.23 %" without an interval."""

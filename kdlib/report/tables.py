@@ -23,9 +23,10 @@ def summary(results: Results) -> pd.DataFrame:
     Losses are those of the final epoch on the training batches (nats; the hint loss in squared standard deviations of
     the hint); R² is that of the test images. The note reports the best epoch, here it is the final one.
     """
-    rows = {arm.title: _row(results, arm) for arm in results.study.arms if arm.classifies}
+    arms = [arm for arm in results.study.arms if arm.classifies]
+    rows = {arm.title: _row(results, arm) for arm in arms}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=ACCURACIES + LOSSES)
-    counts = [len(results.seeds(arm.name)) for arm in results.study.arms if arm.classifies]
+    counts = [len(results.seeds(arm.name)) for arm in arms]
     if len({*counts} - {0}) > 1:
         table.insert(0, "seeds", counts)
     return table
@@ -77,7 +78,7 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
             continue
         estimate = stats.difference(results, pair.first, pair.second)
         p = _p_text(adjusted.get(pair, p_values[pair]))
-        over.append(f"{estimate.n:,} {estimate.source}")
+        over.append(estimate.over)
         title = " − ".join(results.study.arm(name).title for name in (pair.first, pair.second))
         rows[f"{title} (exploratory)" if pair.kind == "exploratory" else title] = {
             "difference": signed(estimate.mean),
@@ -86,10 +87,10 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
             "p": f"{p} (Holm)" if pair in adjusted and p != NOTHING else p,
         }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "95 % interval", "±0.8", "p"])
-    if len(set(over)) > 1:
-        table.insert(2, "over", over)
-        return table.rename_axis("contrast")
-    return table.rename_axis(f"contrast, over {''.join(over[:1])}")
+    if len(set(over)) == 1:
+        return table.rename_axis(f"contrast, over {over[0]}")
+    table.insert(2, "over", over)
+    return table.rename_axis("contrast")
 
 
 def _interval(estimate: Estimate) -> str:
