@@ -37,7 +37,7 @@ def read() -> dict[str, torch.Tensor]:
     `StorageError` if the cache cannot be written.
     """
     cache = cache_file()
-    # A file appears in one piece, so a reader needs no lock, nor the right to write beside a shared cache.
+    # A file appears in one piece, so two processes can read and fetch at once.
     with contextlib.suppress(FileNotFoundError, KdlibError):
         return _verified(files.read_tensors(cache)[0])
     if cache.exists():

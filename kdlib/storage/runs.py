@@ -128,8 +128,8 @@ class Run:
             raise NotTrained(f"There is no trained {which}: run {self.made_by} first.") from None
 
     def timing(self) -> dict[str, list[float]]:
-        """By epoch: "train_seconds", "seconds" with its test, and "images_per_second"; empty if they are not kept."""
-        return files.read_json(self.timing_path) if self.timing_path.exists() else {}
+        """By epoch: "train_seconds", "seconds" with its test, and "images_per_second"."""
+        return files.read_json(self.timing_path)
 
     def save_weights(self, modules: Modules) -> dict[str, str]:
         """Store ``modules`` in float16 (see `weights.round_weights`); return their digests. Raises `StorageError`."""
