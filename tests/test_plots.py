@@ -127,9 +127,9 @@ def test_loss_curves_compare_like_with_like_and_leave_out_what_a_model_lacks():
     assert curves(soft) == {TITLES["exp2"]: RUNS["exp2"].train["soft"]}
 
 
-def test_the_picture_of_the_matrix_has_the_note_the_same_body_and_a_rotation_frozen_and_fine_tuned():
+def test_the_picture_of_the_matrix_has_the_same_student_the_note_and_a_rotation_frozen_and_fine_tuned():
     frozen, tuned = picture("matrix").axes
-    pairs = [("wide_none_frozen", other) for other in ("exp1", "wide_learned_frozen", "wide_random_frozen")]
+    pairs = [("wide_none_frozen", other) for other in ("wide_learned_frozen", "exp1", "wide_random_frozen")]
     means = [stats.difference(ALL, *pair).mean for pair in pairs]
     assert [bar.lines[0].get_xdata()[0] for bar in frozen.containers] == pytest.approx(means)
     assert all(text.startswith(f"{stats.signed(m)} (") for text, m in zip(texts(frozen.texts), means, strict=True))

@@ -20,6 +20,7 @@ NUMBER = r"[+−]?\d+\.\d\d"
 RANGE = re.compile(rf"({NUMBER}) (?:to|至) ({NUMBER})")
 ESTIMATE = re.compile(r"(\d+\.\d\d) ± (\d\.\d\d)")
 PERCENT = re.compile(r"(?<![\d.])(\d\d\.\d\d) %")
+PARAMETERS = re.compile(r"(?<![\d.])(\d+ k|\d\.\d\d M)(?!\w)")
 SINGLE = re.compile(rf"(?<![\d.])({NUMBER})(?![\d.%])(?! %)")
 
 
@@ -47,6 +48,8 @@ def known():
         mirrored = tuple(signed(-value) for value in (estimate.high, estimate.low))
         found["range"] |= {(low, high), mirrored}
         found["single"].add(mean)
+    counts = [results.records(arm.name)[0].parameters for arm in results.models]
+    found["parameters"] = {f"{count / 1e6:.2f} M" for count in counts} | {f"{count / 1e3:.0f} k" for count in counts}
     for arm in results.models:
         for measure in (stats.accuracy, stats.training_accuracy):
             mean, half_width = stats.over_seeds(results, arm.name, measure)[:2]
@@ -69,10 +72,11 @@ def wrong(text, known):
     bad += [" ± ".join(pair) for pair in ESTIMATE.findall(text) if pair not in known["estimate"]]
     rest = RANGE.sub(" ", ESTIMATE.sub(" ", text))
     noted = {figure for figures in note.FIGURES.values() for figure in figures.values()}
-    noted |= {"89.01", "91.06"}  # FitNets 1 and 2 of Romero et al. (2015), section 4
+    bad += [text for text in PARAMETERS.findall(rest) if text not in known["parameters"] | noted]
     bad += [f"{value} %" for value in PERCENT.findall(rest) if value not in noted | known["percent"]]
     known_singles = known["single"] | {value.lstrip("+−") for value in known["single"]}
-    return bad + [value for value in SINGLE.findall(PERCENT.sub(" ", rest)) if value not in known_singles]
+    rest = PARAMETERS.sub(" ", PERCENT.sub(" ", rest))
+    return bad + [value for value in SINGLE.findall(rest) if value not in known_singles]
 
 
 @pytest.mark.parametrize("path", TEXTS)
@@ -81,7 +85,7 @@ def test_the_records_give_every_figure(path, known):
 
 
 WRONG = ["better by 0.93 points", "+0.08 points", "interval 0.67 to 1.16", "−0.29 to −0.12", "level: 0.29 to 0.12"]
-WRONG += ["the student reaches 89.16 ± 0.12 %", "the student reaches 89.17 %"]
+WRONG += ["the student reaches 89.16 ± 0.12 %", "the student reaches 89.17 %", "308 k parameters"]
 
 
 @pytest.mark.parametrize("sentence", WRONG)
@@ -91,18 +95,22 @@ def test_a_wrong_figure_is_found(sentence, known):
 
 def test_the_readmes_tables_have_the_rows_of_the_records():
     results = runs.load_all(STUDY.profile("published"))
-    order = ("teacher", "baseline", "distill", "exp1", "exp2")
-    order += tuple(f"wide_{matrix}_{end}" for end in ("frozen", "tuned") for matrix in ("learned", "none"))
-    for path in ("README.md", "README.zh-CN.md"):
-        lines = (HOME / path).read_text("utf-8").splitlines()
-        rows = [line.split(" | ") for line in lines if " k | " in line or " M | " in line]
-        assert len(rows) == len(order)
-        for arm, (_, test, training, parameters, noted) in zip(order, rows, strict=True):
-            count = results.records(arm)[0].parameters
-            assert parameters == (f"{count / 1e6:.2f} M" if count > 1e6 else f"{count / 1e3:.0f} k")
-            assert training == stats.over_seeds(results, arm, stats.training_accuracy).text(2, " %")
-            assert test == f"**{stats.mean_accuracy(results, arm).text(2, ' %')}**"
-            assert noted.strip(" |%") == note.FIGURES["test accuracy"].get(arm, "–")
+    ends = {"frozen": ("exp1",), "tuned": ("exp2",)}
+    for end in ends:
+        ends[end] += tuple(f"wide_{matrix}_{end}" for matrix in ("learned", "none"))
+    expected = [
+        [*(stats.mean_accuracy(results, arm).text(2, " %") for arm in arms), difference(results, arms[2], arms[1])]
+        for arms in ends.values()
+    ]
+    for path, to in (("README.md", "to"), ("README.zh-CN.md", "至")):
+        lines = (HOME / path).read_text("utf-8").replace(f" {to} ", " to ").splitlines()
+        rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| S")]
+        assert [[cell.strip("*") for cell in column] for column in zip(*rows, strict=True)][1:] == expected
+
+
+def difference(results, first, second):
+    estimate = stats.difference(results, first, second)
+    return f"{signed(estimate.mean)} ({signed(estimate.low)} to {signed(estimate.high)})"
 
 
 def test_the_chinese_readme_has_the_english_ones_figures():

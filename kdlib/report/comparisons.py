@@ -18,13 +18,13 @@ from kdlib.study import GAP, STUDY, Arm
 
 # What is compared with S′ without a matrix, and the arms: what is without it, and its opposites.
 WITH = (
+    "same student:\nS′ without − S′ with",
     "note's protocol:\nS′ without − S with",
-    "same body:\nS′ without − S′ with",
     "rotation alone:\nS′ without − S′ random",
 )
 MATRIX = {
-    "frozen": ("wide_none_frozen", ("exp1", "wide_learned_frozen", "wide_random_frozen")),
-    "fine-tuned": ("wide_none_tuned", ("exp2", "wide_learned_tuned", "wide_random_tuned")),
+    "frozen": ("wide_none_frozen", ("wide_learned_frozen", "exp1", "wide_random_frozen")),
+    "fine-tuned": ("wide_none_tuned", ("wide_learned_tuned", "exp2", "wide_random_tuned")),
 }
 
 
