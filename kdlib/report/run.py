@@ -142,7 +142,7 @@ def notebook(source: Path, output: Path, parameters: Mapping[str, str | int]) ->
     try:
         papermill.execute_notebook(
             nbformat.read(source, as_version=4), unfinished, parameters, kernel_name="python3", progress_bar=False,
-            stdout_file=sys.stdout, start_timeout=300,
+            stdout_file=sys.stdout, start_timeout=300, coalesce_streams=True,
         )  # fmt: skip
     except (PapermillExecutionError, DeadKernelError):
         raise Failed(_reason(unfinished)) from None
