@@ -20,11 +20,11 @@ from kdlib.study import GAP, STUDY, Arm
 WITH = (
     "same student:\nS′ without − S′ with",
     "note's protocol:\nS′ without − S with",
-    "rotation alone:\nS′ without − S′ random",
+    "random rotation:\nS′ without − S′ with it",
 )
 MATRIX = {
-    "frozen": ("wide_none_frozen", ("wide_learned_frozen", "exp1", "wide_random_frozen")),
-    "fine-tuned": ("wide_none_tuned", ("wide_learned_tuned", "exp2", "wide_random_tuned")),
+    "guided layers frozen": ("wide_none_frozen", ("wide_learned_frozen", "exp1", "wide_random_frozen")),
+    "all layers trained (fine-tuned)": ("wide_none_tuned", ("wide_learned_tuned", "exp2", "wide_random_tuned")),
 }
 
 
@@ -110,7 +110,7 @@ def matrix(results: Results) -> Figure:
         panel.axvspan(-GAP, GAP, color=BAND)
         panel.axvline(0, color=GREY, linewidth=1)
         panel.grid(False, axis="y")
-        panel.set_title(f"guided layers {end} in stage two", fontsize="medium")
+        panel.set_title(f"stage two: {end}", fontsize="medium")
         panel.margins(x=0.35)  # for the texts
         for row, other in enumerate(others):
             if estimate := estimates.get((without, other)):

@@ -16,13 +16,13 @@ SIZE = 10  # points
 
 def schematic() -> Figure:
     """Four panels: stage one with the regressor and without, and stage two of experiments 1 and 2."""
-    figure, panels = plots.new("Stage one (above), then stage two (below)", "", "", 2, 2, 5.3)
+    figure, panels = plots.new("Either stage one, then either stage two", "", "", 2, 2, 5.3)
     with_it, without, *second = panels.flat
     for panel, title, trained, run in (
-        (with_it, "with the matrix: S or S′", range(GUIDED_BLOCK), GUIDED_BLOCK),
-        (without, "without the matrix: S′", range(GUIDED_BLOCK), GUIDED_BLOCK),
-        (second[0], "exp. 1: guided layers frozen", range(GUIDED_BLOCK, len(PARTS)), len(PARTS)),
-        (second[1], "exp. 2: all layers trained", range(len(PARTS)), len(PARTS)),
+        (with_it, "Stage one with the matrix: S or S′", range(GUIDED_BLOCK), GUIDED_BLOCK),
+        (without, "Stage one without the matrix: S′", range(GUIDED_BLOCK), GUIDED_BLOCK),
+        (second[0], "Stage two, exp. 1: guided layers frozen", range(GUIDED_BLOCK, len(PARTS)), len(PARTS)),
+        (second[1], "Stage two, exp. 2: all layers trained", range(len(PARTS)), len(PARTS)),
     ):
         for place, part in enumerate(PARTS):
             kinds = (FIXED, TRAINED if place in trained else FIXED) if place < run else (NOT_RUN, NOT_RUN)
