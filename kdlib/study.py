@@ -260,8 +260,9 @@ STUDY = Study(
         Contrast("wide_random_frozen", "wide_learned_frozen"), Contrast("wide_random_tuned", "wide_learned_tuned"),
         Contrast("wide_kept_frozen", "wide_learned_frozen"),
         # Freezing; one stage; hints against distillation at half, all and twice the cost.
-        Contrast("exp1", "short_frozen"), Contrast("scale03", "exp2"), Contrast("joint_distill", "distill_long"),
-        Contrast("exp2_half", "distill_half"), Contrast("exp2", "distill_long"),
-        Contrast("exp2_double", "distill_double"), Contrast("wide_none_tuned", "wide_distill_long"),
+        Contrast("exp1", "short_frozen"), Contrast("scale03", "exp2"), Contrast("joint_distill", "exp2"),
+        Contrast("joint_distill", "distill_long"), Contrast("exp2_half", "distill_half"),
+        Contrast("exp2", "distill_long"), Contrast("exp2_double", "distill_double"),
+        Contrast("wide_none_tuned", "wide_distill_long"),
     ),
 )  # fmt: skip
