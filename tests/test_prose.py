@@ -40,7 +40,7 @@ def results():
 
 @pytest.fixture(scope="module")
 def known(results):
-    """What the records give: ranges (low, high), estimates (mean, half width), single differences and percentages."""
+    """What the records give: ranges, estimates (mean, half width), single differences, percentages and parameters."""
     tuning = runs.load_all(TUNING.profiles[0])
     means = {text.partition(" ")[0] for text in settings.rates(tuning).to_numpy().flat}
     found = {"range": set(), "estimate": set(), "percent": means}
