@@ -114,8 +114,7 @@ def matrix(results: Results) -> Figure:
         panel.margins(x=0.35)  # for the texts
         for row, other in enumerate(others):
             if estimate := estimates.get((without, other)):
-                text = f"{stats.signed(estimate.mean)} ({stats.signed(estimate.low)} to {stats.signed(estimate.high)})"
-                text += "" if alike else f", {estimate.over}"
+                text = f"{stats.signed(estimate.mean)} ({estimate.ends})" + ("" if alike else f", {estimate.over}")
                 _interval(panel, estimate, row, results.study.arm(without).colour, text)
                 values = stats.by_seed(results, without, other)
                 panel.plot(values, [row + 0.2] * len(values), "o", color=GREY, markersize=4, alpha=0.6)

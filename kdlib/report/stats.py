@@ -107,6 +107,7 @@ class Estimate(NamedTuple):
 
     low = property(lambda self: self.mean - self.half_width)
     high = property(lambda self: self.mean + self.half_width)
+    ends = property(lambda self: f"{signed(self.low)} to {signed(self.high)}")  # for example "−0.29 to +0.12"
     over = property(lambda self: f"{self.n:,} {self.source}")  # what the interval is over
 
     def text(self, decimals: int, unit: str = "") -> str:

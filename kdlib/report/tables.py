@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.report import note, stats
-from kdlib.report.stats import Estimate, signed
+from kdlib.report.stats import signed
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
 from kdlib.study import GAP, STUDY, Arm
@@ -82,7 +82,7 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
         title = " − ".join(results.study.arm(name).title for name in (pair.first, pair.second))
         rows[f"{title} (exploratory)" if pair.kind == "exploratory" else title] = {
             "difference": signed(estimate.mean),
-            "95 % interval": _interval(estimate),
+            "95 % interval": estimate.ends,
             "±0.8": stats.verdict(estimate),
             "p": f"{p} (Holm)" if pair in adjusted and p != NOTHING else p,
         }
@@ -91,10 +91,6 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
         return table.rename_axis(f"contrast, over {over[0]}")
     table.insert(2, "over", over)
     return table.rename_axis("contrast")
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{signed(estimate.low)} to {signed(estimate.high)}"
 
 
 def _p_text(p: float) -> str:
