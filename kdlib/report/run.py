@@ -170,7 +170,7 @@ def summary(profile_name: str) -> str:
     profile = STUDY.profile(profile_name)
     everything, folder = runs.load_all(profile), files.build(profile.name)
     parts = [DIGITS] if profile.dataset == "digits" else []
-    models = tables.summary(everything.core)[["parameters", "training accuracy", "test accuracy", tables.NOTED]]
+    models = tables.summary(everything.core).filter(["seeds", *tables.ACCURACIES])
     parts.append(f"Profile {profile.name}, {len(everything.by_seed)} seed(s)\n{models.to_string()}")
     parts.append(f"What this run found\n{tables.contrasts(everything).to_string()}")
     expected = files.CHECKOUT / "results" / f"{profile.name}.csv"
