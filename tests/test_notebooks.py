@@ -76,6 +76,13 @@ def test_an_error_that_the_user_cannot_put_right_is_shown_in_full(project):
     assert "Traceback" in "".join(error.traceback) and "baseline" in error.evalue
 
 
+def test_a_notebook_goes_on_after_a_mistake_in_its_parameters_and_its_banner_says_what_was_changed(project):
+    again = "from kdlib.report import notebook\nreplicate = notebook.begin('smoke', 0, epochs=9)"
+    (banner,) = executed("", "# Change a line and run again\nepochs = = 9", again)
+    assert "2 epochs for the teacher, 2 for each student" in banner.data["text/markdown"], "which others trained"
+    assert "**Changed: epochs 9**" in banner.data["text/markdown"]
+
+
 def test_pictures_are_shown_whatever_the_shell_and_a_matplotlibrc_say(monkeypatch, tmp_path):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))

@@ -1,7 +1,7 @@
 """What a notebook does around its experiment: its beginning, how it shows errors, what its run found."""
 
-import ast
 import os
+import re
 from typing import Any
 
 import joblib
@@ -44,16 +44,16 @@ def begin(profile: str | None, seed: int, **changes: float | None) -> Replicate:
 
 def _assigned(cells: list[str], opening: str) -> list[str]:
     """The names to which the cells with this opening assign a value."""
-    lines = [line for cell in cells if cell.startswith(opening) for line in ast.parse(cell).body]
-    return [target.id for line in lines if isinstance(line, ast.Assign) for target in line.targets]
+    return [name for cell in cells if cell.startswith(opening) for name in re.findall(r"^(\w+) =", cell, re.MULTILINE)]
 
 
 def _banner(profile: Profile) -> Markdown:
     """What kind of run a notebook shows, so that nobody takes its numbers for others."""
     whose = {PUBLISHED: "the published run", "tuning": "the tuning, on held-out training images"}
     whose = whose.get(profile.name, f"your run, profile `{profile.name}`")
-    epochs = f"{profile.teacher.epochs} epochs for the teacher, {profile.scratch.epochs} for each student"
-    text = f"Shown is **{whose}**: {epochs}, {profile.hint.epochs} more for stage one."
+    standard = study_of(profile.name).profile(profile.name)  # of the teacher, say, of a changed student
+    epochs = f"{standard.teacher.epochs} epochs for the teacher, {standard.scratch.epochs} for each student"
+    text = f"Shown is **{whose}**: {epochs}, {standard.hint.epochs} more for stage one."
     changes = ", ".join(f"{name} {value:g}" for name, value in profile.changes)
     more = f" **Changed: {changes}**; stored under a name of its own." if changes else ""
     return Markdown(f"> {f'⚠️ **{DIGITS}** ' if profile.dataset == 'digits' else ''}{text}{more}")
