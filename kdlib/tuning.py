@@ -9,7 +9,7 @@ from typing import Any
 
 from kdlib.models import STUDENT, TEACHER, WIDE, Shape
 from kdlib.profiles import Profile, Schedule
-from kdlib.study import BASE, BOTH, BY_TEACHER, DISTILL, FIRST, FROZEN, HINT, TUNED, Arm, Contrast, Study
+from kdlib.study import BASE, BOTH, BY_TEACHER, DISTILL, FROZEN, HINT, TUNED, Arm, Contrast, Study
 
 SETTINGS = "10_settings"  # the notebook that shows it
 LOW, HIGH = (0.0125, 0.025, 0.05, 0.1), (0.025, 0.05, 0.1, 0.2)  # learning rates
@@ -53,22 +53,9 @@ TUNING = Study(
         Arm("wide_baseline", "baseline of the S′ above", BASE, SETTINGS, body="S′"),
         Arm("wide_second", "baseline of another S′", BASE, SETTINGS, body="S′", own={"widths": WIDE.widths}),
         Arm("relu", "ReLU in place of SiLU", BASE, SETTINGS, own={"activation": "ReLU"}),
-        Arm("first_teacher", "the teacher's shape of the first edition", *_T, own={"widths": FIRST["teacher"].widths}),
-        Arm("temperature2", "temperature 2", DISTILL, SETTINGS, **_EQUAL, own={"temperature": 2.0}),
-        Arm("temperature8", "temperature 8", DISTILL, SETTINGS, **_EQUAL, own={"temperature": 8.0}),
-        Arm("alpha05", "α = 0.5", DISTILL, SETTINGS, **_EQUAL, own={"alpha": 0.5}),
-        Arm("alpha09", "α = 0.9", DISTILL, SETTINGS, **_EQUAL, own={"alpha": 0.9}),
-        Arm("half_decay", "weight decay 0.00025", BASE, SETTINGS, own={"weight_decay": 2.5e-4}),
-        Arm("double_decay", "weight decay 0.001", BASE, SETTINGS, own={"weight_decay": 1e-3}),
-        Arm("hint_12", "stage one, 12 epochs", *_ONE, own={"epochs": 12}),
-        Arm("exp2_12", "exp. 2 after 12 epochs of stage one", TUNED, SETTINGS, ("teacher", "hint_12")),
     ),
     contrasts=(
         Contrast("wide_baseline", "baseline_1000"), Contrast("wide_second", "baseline_1000"),
-        Contrast("relu", "baseline_1000"), Contrast("first_teacher", "teacher"),
-        Contrast("temperature2", "distill_long_1000"), Contrast("temperature8", "distill_long_1000"),
-        Contrast("alpha05", "distill_long_1000"), Contrast("alpha09", "distill_long_1000"),
-        Contrast("half_decay", "baseline_1000"), Contrast("double_decay", "baseline_1000"),
-        Contrast("exp2_12", "exp2_500"),
+        Contrast("relu", "baseline_1000"),
     ),
 )  # fmt: skip
