@@ -3,7 +3,6 @@
 # make test     everything that CI checks
 # make book     the published notebooks as a book for the browser; with PROFILE=…, those of your own run
 # make lab      JupyterLab on the notebooks  LAB="--no-browser --ip 0.0.0.0": its own options
-# make tune     train what the choice of settings still lacks (10_settings); SEEDS=3, CORES=n
 # make bench    how fast training is, beside other ways to do it, and minutes to an accuracy
 # make publish  the published run shown anew, from its records; PROFILE=full takes over your own run first
 # make lock     requirements.lock from requirements.txt
@@ -20,7 +19,7 @@ READY := $(VENV)/ready
 # uv installs in seconds; where there is none, pip puts one into the environment.
 UV := $(or $(shell command -v uv),$(BIN)/uv)
 
-.PHONY: report test units cells book lab tune bench publish lock environment extra
+.PHONY: report test units cells book lab bench publish lock environment extra
 .DELETE_ON_ERROR:
 
 # A notebook or module that is newer than now would be executed again at every call.
@@ -49,9 +48,6 @@ book: environment
 lab: environment
 	@[ "$$(id -u)" != 0 ] || echo "You are root: JupyterLab is started with --allow-root."
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks
-
-tune: environment
-	@$(BIN)/python -m kdlib.report.run tune $(MAKEOVERRIDES)
 
 bench: environment benchmarks/.venv-torchdistill/ready
 	$(BIN)/python benchmarks/bench.py

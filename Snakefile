@@ -5,12 +5,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from kdlib.storage import files
-from kdlib.study import ANALYSIS
-from kdlib.editions import study_of
+from kdlib.study import ANALYSIS, STUDY
 
 PROFILE = config.get("profile", "quick")
-STUDY = study_of(PROFILE)
 SEEDS = range(int(config.get("seeds", 1)))
 EXTRA = int(config.get("extra", 0))
 BUILD = f"build/{PROFILE}"
@@ -85,7 +82,6 @@ wildcard_constraints:
 # On a cluster these run where the command was given: compute nodes often have no network, and building the book is quick.
 localrules:
     report,
-    trainings,
     data,
     book,
 
@@ -172,15 +168,3 @@ rule book:
         "the book"
     shell:
         f"{PYTHON} {shlex.quote(f'{HOME}book/build.py')} {PROFILE}"
-
-
-# What `make tune` runs: the trainings alone, of which those with a committed record are done.
-rule trainings:
-    input:
-        [
-            mark
-            for seed in SEEDS
-            for arm in STUDY.arms
-            if not (files.results(PROFILE) / f"seed{seed}/{arm.name}.json").exists()
-            for mark in trained(seed, [arm.name])
-        ],

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from kdlib.errors import SettingError
 from kdlib.report import run
-from kdlib.storage import files, records
+from kdlib.storage import files
 from kdlib.study import STUDY
 
 
@@ -103,15 +103,6 @@ def test_a_training_that_failed_is_told_and_what_has_no_record_is_not_taken_for_
     loss, killed = str(failed.value).split("\n\n")
     assert loss == f"The loss is not finite.\nbaseline failed. Its log: {marks / 'baseline.log'}"
     assert killed == f"{run.KILLED}\nhint failed. Its log: {marks / 'hint.log'}"
-
-
-def test_tuning_has_options_of_its_own_and_mixes_no_code(snakemake, monkeypatch):
-    with pytest.raises(SettingError, match=r"^make tune has no option PROFILE: choose one of SEEDS, CORES\.$"):
-        run.tune({"PROFILE": "quick"})
-    monkeypatch.setattr(records, "CODE", {})
-    with pytest.raises(SettingError, match=r"^The tuning was done by an earlier kdlib, .* delete .*tuning to tune an"):
-        run.tune({})
-    assert not snakemake
 
 
 def test_the_summary_has_the_models_the_findings_and_what_is_expected(project):

@@ -12,7 +12,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kdlib.study import ANALYSIS, STUDY
-from kdlib.tuning import TUNING
 
 HOME = Path(__file__).parents[1]
 NAMES = [*STUDY.notebooks, ANALYSIS]
@@ -99,17 +98,6 @@ def test_edges_follow_from_the_study(project):
     beyond = {("seed1", "09_one_stage")} | {(seed, arm) for seed in ("seed0", "seed1") for arm in arms}
     assert needed(project, "build/smoke/seed1/09_one_stage.ipynb", two) == beyond
     assert "MissingRule" in snakemake(project, "build/smoke/seed0/09_one_stage.ipynb").stderr, "only with EXTRA=1"
-
-
-def test_tuning_trains_what_has_no_record_and_what_that_needs(project):
-    everything = {(f"seed{seed}", arm.name) for seed in (0, 1) for arm in TUNING.arms}
-    config = ("profile=tuning", "seeds=2")
-    assert needed(project, "trainings", config) == everything
-    for seed, name in everything - {("seed1", "exp2_12")}:
-        record = project / f"results/tuning/{seed}/{name}.json"
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.touch()
-    assert needed(project, "trainings", config) == {("seed1", name) for name in ("exp2_12", "hint_12", "teacher")}
 
 
 def test_everything_goes_where_kdlib_root_says(project, monkeypatch):

@@ -1,11 +1,9 @@
 """Running the notebooks: one of them through papermill, or all of them as the graph of the Snakefile.
 
 python -m kdlib.report.run report [NAME=VALUE …]               PROFILE, SEEDS, CORES, EXTRA; then the summary
-python -m kdlib.report.run tune [NAME=VALUE …]                 SEEDS, CORES; then the rates that the results give
 python -m kdlib.report.run notebook FILE OUTPUT [name=value …]  one notebook, with these parameters
 """
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -18,7 +16,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from kdlib.errors import DataUnavailable, KdlibError, NotTrained, SettingError, as_sentences, nearest
+from kdlib.errors import DataUnavailable, KdlibError, SettingError, as_sentences, nearest
 
 # The rest of kdlib is imported where it is needed: a job executes a notebook, whose own process imports it again.
 OPTIONS = {"PROFILE": "", "SEEDS": "1", "CORES": "", "EXTRA": "0"}  # of `make report`, with their defaults
@@ -38,30 +36,10 @@ def report(options: Mapping[str, str]) -> str:
     or the user interrupted; the same command goes on from there.
     """
     _keep_caches()
-    given = _given("report", OPTIONS, options)
+    given = _given(options)
     profile = data(given["PROFILE"] or os.environ.get("KDLIB_PROFILE"))
-    _graph(profile, given, "report")
+    _graph(profile, given)
     return summary(profile)
-
-
-def tune(options: Mapping[str, str]) -> str:
-    """Train what the tuning study still lacks; return the table of 10_settings. Errors as of `report`.
-
-    Raises `SettingError` too if what there is was trained by an earlier kdlib.
-    """
-    from kdlib.report import settings
-    from kdlib.storage import files, records, runs
-    from kdlib.tuning import TUNING
-
-    _keep_caches()
-    given, (profile,) = _given("tune", {"SEEDS": "1", "CORES": ""}, options), TUNING.profiles
-    with contextlib.suppress(NotTrained):
-        if runs.load_all(profile).any_record.identity.code != records.CODE:
-            older = "The tuning was done by an earlier kdlib, with whose trainings new ones do not compare"
-            raise SettingError(f"{older}: delete {files.results(profile.name)} to tune anew.")
-    runs.Replicate(profile).data("cpu")
-    _graph(profile.name, given, "trainings")
-    return settings.rates(runs.load_all(profile)).to_string()
 
 
 def _keep_caches() -> None:
@@ -72,20 +50,20 @@ def _keep_caches() -> None:
         os.environ.setdefault("XDG_CACHE_HOME", str(files.root() / "build" / "cache"))
 
 
-def _given(command: str, known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
-    """All options of a command, checked."""
+def _given(options: Mapping[str, str]) -> dict[str, str]:
+    """All options of `make report`, checked."""
     for name in options:
-        if name not in {*known, *SET_UP}:
-            raise SettingError(f"make {command} has no option {name}{nearest(name, known)}")
-    given = {**known, "CORES": str(joblib.cpu_count()), **options}
+        if name not in {*OPTIONS, *SET_UP}:
+            raise SettingError(f"make report has no option {name}{nearest(name, OPTIONS)}")
+    given = {**OPTIONS, "CORES": str(joblib.cpu_count()), **options}
     for name, least in (("SEEDS", 1), ("CORES", 1), ("EXTRA", 0)):
-        if name in given and (not given[name].isdecimal() or int(given[name]) < least):
+        if not given[name].isdecimal() or int(given[name]) < least:
             raise SettingError(f"{name} must be a whole number of at least {least}, not {given[name]!r}.")
     return given
 
 
-def _graph(profile: str, given: Mapping[str, str], target: str) -> None:
-    """Run the Snakefile up to a target. Raises `Failed`."""
+def _graph(profile: str, given: Mapping[str, str]) -> None:
+    """Run the Snakefile. Raises `Failed`."""
     from kdlib.storage import files
 
     folder = files.build(profile)
@@ -96,9 +74,9 @@ def _graph(profile: str, given: Mapping[str, str], target: str) -> None:
     for mark in folder.glob("trained/*/*"):  # a record that was deleted is to be made anew
         if not (files.results(profile) / mark.parent.name / f"{mark.name}.json").exists():
             mark.unlink()
-    command = [sys.executable, "-m", "snakemake", target, "--cores", given["CORES"], "--rerun-incomplete", "--nolock"]
+    command = [sys.executable, "-m", "snakemake", "report", "--cores", given["CORES"], "--rerun-incomplete", "--nolock"]
     command += ["--snakefile", str(files.CHECKOUT / "Snakefile"), "--config", f"profile={profile}"]
-    command += [f"seeds={given['SEEDS']}", f"extra={given.get('EXTRA', 0)}"]
+    command += [f"seeds={given['SEEDS']}", f"extra={given['EXTRA']}"]
     environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
     try:
         with log.open("w") as file:  # the graph's own messages: for those who look for them
@@ -185,8 +163,6 @@ def main(*words: str) -> None:
     match [word for word in words if "=" not in word]:
         case ["report"]:
             print(report(pairs))
-        case ["tune"]:
-            print(tune(pairs))
         case ["notebook", source, output]:
             parameters = {key: int(value) if value.isdecimal() else value for key, value in pairs.items()}
             notebook(Path(source), Path(output), parameters)

@@ -108,7 +108,8 @@ class Run:
         self.timing_path = replicate.folder / "timing" / f"{name}.json"  # kept apart: no two trainings agree in it
         self.checkpoint = replicate.checkpoints / f"{name}.safetensors"  # while it is not finished
         self.published = replicate.profile.name == PUBLISHED
-        self.made_by = "make tune" if replicate.profile.name == "tuning" else self.arm.notebook
+        by_hand = f"python -m kdlib.arms {replicate.profile.name} {replicate.seed} {name}"
+        self.made_by = by_hand if replicate.profile.name == "tuning" else self.arm.notebook
 
     def __str__(self) -> str:
         return f"{self.name} (seed {self.replicate.seed})"
@@ -229,6 +230,5 @@ def load_all(profile: Profile, including: int | None = None, study: Study | None
                 )
     if not by_seed or including not in (None, *by_seed):
         what = f"profile {profile.name}, seed {including or 0}"
-        first = "make tune" if profile.name == "tuning" else study.notebooks[0]
-        raise NotTrained(f"No notebook was run yet ({what}): run {first} first.")
+        raise NotTrained(f"No notebook was run yet ({what}): run {study.notebooks[0]} first.")
     return Results(study, by_seed)
