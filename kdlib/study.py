@@ -15,6 +15,8 @@ from kdlib.profiles import Profile, Schedule, with_own
 
 GAP = 0.8  # points of test accuracy: the note's rule, a larger difference counts as a gap
 ANALYSIS = "06_analysis"  # compares the note's arms; the notebooks behind it go beyond the note
+# What decides how an arm is trained, beside its schedule, losses and network; in the identity of its run.
+DECIDES = ("stage", "body", "regressor", "guided_rate", "hint_weight", "takes")
 PUBLISHED = "published"  # the profile of the committed records of "full"
 
 
@@ -43,7 +45,7 @@ class Arm:
     own: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        used = {"lasts", "own"} | ({"body"} if self.stage != "teacher" else set())
+        used = {"stage", "lasts"} | ({"body"} if self.stage != "teacher" else set())
         if self.stage == "stage one" or self.hint_weight:
             used |= {"regressor"}
         # A student that starts from another one has its network.
@@ -58,9 +60,9 @@ class Arm:
             raise SettingError(f"{self.name}: body must be S or S′, and takes all, front or front with matrix.")
         for name in self.own.keys() - set(own):
             raise SettingError(f"{self.name} cannot have its own {name}{nearest(name, own)}")
-        for setting in fields(self)[6:]:
-            if setting.name not in used and getattr(self, setting.name) != setting.default:
-                raise SettingError(f"The arm {self.name} makes no use of {setting.name}: drop it.")
+        for name in (*DECIDES, "lasts"):
+            if name not in used and getattr(self, name) != getattr(Arm, name):
+                raise SettingError(f"The arm {self.name} makes no use of {name}: drop it.")
 
     @property
     def classifies(self) -> bool:
@@ -69,8 +71,8 @@ class Arm:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides how it is trained, beside its schedule, losses and network; not what it is called."""
-        return {setting.name: getattr(self, setting.name) for setting in fields(self)[5:-2]}
+        """Those that `DECIDES` names."""
+        return {name: getattr(self, name) for name in DECIDES}
 
     @property
     def group(self) -> Literal["teacher", "hint", "scratch", "tuned", "frozen"]:
