@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kdlib.errors import SettingError, nearest
+from kdlib.errors import SettingError
 from kdlib.models import STUDENT, TEACHER, WIDE, Shape
 
 
@@ -36,12 +36,16 @@ class Profile:
     networks: Mapping[str, Shape] = field(default_factory=lambda: {"teacher": TEACHER, "S": STUDENT, "S′": WIDE})
     changes: tuple[tuple[str, float], ...] = ()  # a reader's, such as (("epochs", 3),); in the names of runs
 
-    def change(self, **settings: float | None) -> "Profile":
+    def change(
+        self, epochs: int | None = None, temperature: float | None = None, alpha: float | None = None
+    ) -> "Profile":
         """This profile with other ``epochs`` (not of stage one), ``temperature`` or ``alpha``; None keeps one."""
         standard = {"epochs": self.scratch.epochs, "temperature": self.temperature, "alpha": self.alpha}
-        if unknown := settings.keys() - standard:
-            raise SettingError(f"{unknown} is no setting of a profile{nearest(min(unknown), standard)}")
-        new: dict[str, Any] = {key: settings[key] for key in standard if settings.get(key) not in (None, standard[key])}
+        given = {"epochs": epochs, "temperature": temperature, "alpha": alpha}
+        new: dict[str, Any] = {name: given[name] for name in given if given[name] not in (None, standard[name])}
+        for name, value in new.items():
+            if not isinstance(value, int | float):
+                raise SettingError(f"{name} must be a number, not {value!r}.")
         changes = dict(self.changes) | new
         if "epochs" in new:
             epochs = new.pop("epochs")

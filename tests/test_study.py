@@ -65,7 +65,7 @@ def test_unknown_names_and_impossible_epochs_are_refused():
         (lambda: SMALL.arm("x"), "There is no arm 'x': choose one of one, two, hint, three."),
         (lambda: STUDY.profile("ful"), "There is no profile 'ful'; did you mean full?"),
         (lambda: STUDY.profile("quick", epochs=2.5), "epochs must be a whole number from 1 to 9,999, not 2.5."),
-        (lambda: STUDY.profile("quick", epoch=3), "{'epoch'} is no setting of a profile; did you mean epochs?"),
+        (lambda: STUDY.profile("quick", temperature="8"), "temperature must be a number, not '8'."),
     ):
         with pytest.raises(SettingError, match=f"^{re.escape(sentence)}$"):
             ask()
