@@ -21,9 +21,10 @@ if os.environ.get("KDLIB_ROOT"):
     workdir: os.environ["KDLIB_ROOT"]
 
 
-NOTEBOOKS = [name for name in STUDY.notebooks if name < ANALYSIS or EXTRA]
-REPLICATES = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NOTEBOOKS)
-COMPARED = f"{BUILD}/{ANALYSIS}.ipynb"
+NOTEBOOKS = [name for name in STUDY.notebooks if name < ANALYSIS]  # of each seed
+COMPARISONS = [ANALYSIS, *(name for name in STUDY.notebooks if name > ANALYSIS and EXTRA)]  # of all seeds
+EXECUTED = expand(f"{BUILD}/seed{{seed}}/{{name}}.ipynb", seed=SEEDS, name=NOTEBOOKS)
+EXECUTED += expand(f"{BUILD}/{{name}}.ipynb", name=COMPARISONS)
 # What is newer than a result is run again, and the records decide whether anything is trained anew; trainings do not
 # depend on kdlib/report.
 KDLIB = sorted(map(str, Path(f"{HOME}kdlib").rglob("*.py")))
@@ -37,11 +38,9 @@ def trained(seed, arms):
     return [f"{BUILD}/trained/seed{seed}/{arm}" for arm in arms]
 
 
-def shown(name, seed):
-    """What a notebook needs: the trainings that it shows, with those that they need. Those beyond the note compare with
-    all of the note's own, and show all seeds."""
-    arms = STUDY.select([arm.name for arm in STUDY.trained_in(name)] + list(STUDY.core if name > ANALYSIS else ())).arms
-    return [mark for each in (SEEDS if name > ANALYSIS else [seed]) for mark in trained(each, [arm.name for arm in arms])]
+def compared(notebook):
+    """The arms that a notebook compares: its own, and those of the note."""
+    return [*STUDY.core, *(arm.name for arm in STUDY.trained_in(notebook))]
 
 
 CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes
@@ -75,7 +74,7 @@ RUN = f"{PYTHON} -m kdlib.report.run"
 
 wildcard_constraints:
     seed=r"\d+",
-    name="|".join(NOTEBOOKS),
+    name="|".join(NOTEBOOKS + COMPARISONS),
     arm=r"\w+",
 
 
@@ -127,7 +126,7 @@ rule training:
 rule notebook:
     input:
         KDLIB,
-        lambda wildcards: shown(wildcards.name, wildcards.seed),
+        lambda wildcards: trained(wildcards.seed, [arm.name for arm in STUDY.trained_in(wildcards.name)]),
         notebook=f"{HOME}notebooks/{{name}}.ipynb",
     output:
         f"{BUILD}/seed{{seed}}/{{name}}.ipynb",
@@ -141,17 +140,18 @@ rule notebook:
         f"{RUN} notebook {{input.notebook:q}} {{output:q}} profile={PROFILE} seed={{wildcards.seed}}"
 
 
-rule analysis:
+rule comparison:
     input:
         KDLIB,
-        [mark for name in NOTEBOOKS for seed in SEEDS for mark in shown(name, seed)],
-        notebook=f"{HOME}notebooks/{ANALYSIS}.ipynb",
+        lambda wildcards: [mark for seed in SEEDS for mark in trained(seed, compared(wildcards.name))],
+        notebook=f"{HOME}notebooks/{{name}}.ipynb",
     output:
-        COMPARED,
+        f"{BUILD}/{{name}}.ipynb",
     message:
-        ANALYSIS
+        "{wildcards.name}"
     resources:
-        mem_mb=3000,
+        gpu=GPUS,
+        mem_mb=6000,
         runtime=30,
     shell:
         f"{RUN} notebook {{input.notebook:q}} {{output:q}} profile={PROFILE}"
@@ -159,8 +159,7 @@ rule analysis:
 
 rule book:
     input:
-        REPLICATES,
-        COMPARED,
+        EXECUTED,
         [str(path) for kind in SHOWN for path in Path(HOME or ".").glob(kind)],
     output:
         f"{BUILD}/html/index.html",

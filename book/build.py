@@ -51,7 +51,7 @@ def _chapters(profile: str) -> dict[str, Path]:
     if profile == PUBLISHED:
         return {name: files.CHECKOUT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS}
     folder = files.build(profile)
-    places = {name: folder / ("" if name == ANALYSIS else "seed0") / f"{name}.ipynb" for name in NOTEBOOKS}
+    places = {name: folder / ("" if name >= ANALYSIS else "seed0") / f"{name}.ipynb" for name in NOTEBOOKS}
     places[SETTINGS] = files.CHECKOUT / "notebooks" / f"{SETTINGS}.ipynb"  # not about a run of the reader's
     others = (path for path in sorted(folder.glob("seed[1-9]*/*.ipynb")) if path.stem in NOTEBOOKS)
     places |= {f"{path.parent.name}/{path.stem}": path for path in others}

@@ -46,8 +46,8 @@ def test_a_training_asks_for_the_same_when_submitted_and_inside_its_job():
     assert result.returncode == 0, result.stderr
     full, full_inside, no_gpu, no_gpu_inside, smoke, smoke_inside = map(json.loads, result.stdout.splitlines())
     assert full["training"] == [8, 1, 6000, 240] and full["notebook"] == [1, 1, 6000, 30]
-    assert full["analysis"] == [1, None, 3000, 30]
-    assert {name for name, asked in full.items() if asked == "here"} == {"report", "trainings", "data", "book"}
+    assert full["comparison"] == full["notebook"]
+    assert {name for name, asked in full.items() if asked == "here"} == {"report", "data", "book"}
     assert no_gpu["training"] == [8, 0, 6000, 240] and smoke["training"] == [1, 1, 6000, 240]
     assert (full_inside, no_gpu_inside, smoke_inside) == (full, no_gpu, smoke)
 
