@@ -182,7 +182,7 @@ def new(results: Results, title: str, *layout: float, **options: Any) -> tuple[F
     record, missing = results.any_record, results.missing
     seeds = [seed for seed, runs in results.by_seed.items() if runs]
     details = [f"profile {record.profile}", f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
-    names = ", ".join(arm.title for arm in missing) if len(missing) < 4 else f"{len(missing)} arms"
+    names = ", ".join(arm.title for arm in missing) if len(missing) < 3 else f"{len(missing)} arms"
     details += [f"not run: {names}"] * bool(missing)
     return plots.new(title, record.identity.data["name"], ", ".join(details), *layout, **options)
 
