@@ -21,13 +21,6 @@ KINDS = {  # of file: what writes it, what reads it
 }
 
 
-def test_json_has_a_list_on_a_line_and_keys_in_order(tmp_path):
-    files.write_json(path := tmp_path / "content.json", CONTENT)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[1:5] == [' "curves": {', '  "accuracy": [10.0, 90.0],', '  "loss": [1.5, 0.25]', " },"]
-    assert lines[5] == ' "empty": {},' and lines[7] == ' "title": "学生"' and files.read_json(path) == CONTENT
-
-
 def test_tensors_and_metadata_round_trip_and_give_the_same_file_each_time(tmp_path):
     files.write_tensors(tmp_path / "tensors", TENSORS, {"run": "teacher", "epoch": "3"})
     read, metadata = files.read_tensors(tmp_path / "tensors")

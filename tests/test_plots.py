@@ -93,9 +93,8 @@ def test_losses_are_shown_by_epoch_and_the_hint_loss_by_step_with_a_running_mean
         assert curves(epochs) == {"training": EXP2.train[loss], "test": EXP2.test[loss]}
     steps, hint = curves(picture("six_plots").axes[0]), RUNS["hint"].steps["total"]
     assert steps["each step"] == hint and steps["mean of 5 steps"][10] == pytest.approx(np.mean(hint[8:13]))
-    titles = [axes.title for axes in plots.six_plots(record("hint", r2=-0.4), RUNS["exp1"]).axes]
-    (title,) = [title for title in titles if "almost nothing" in title.get_text()]
-    assert to_hex(title.get_color()).upper() == plots.RED
+    explained = f"R² = {stats.final_explained(RUNS['hint']):.2f} at the end"
+    assert picture("six_plots").axes[1].get_title() == f"hint loss over the epochs\n{explained}"
 
 
 def test_confusions_show_percentages_and_colour_the_errors_alone_on_one_scale():

@@ -12,21 +12,12 @@ class Claim(NamedTuple):
     second: str
 
 
-_STUDENTS = ("baseline", "distill", "exp1", "exp2")
-
-# {column of the summary table: {arm: the note's figure with its own digits}}; accuracies in percent.
+# {what: {arm: the note's figure with its own digits}}; all its figures stand in book/note.md.
 FIGURES = {
-    "parameters": {"teacher": "1.35 M"} | dict.fromkeys(_STUDENTS, "306 k"),
-    "training accuracy": {
-        "teacher": "92.7", "baseline": "88.42", "distill": "87.38", "exp1": "81.24", "exp2": "88.4",
-    },
-    # The note calls it validation accuracy, and reports the best over its epochs.
+    "parameters": {"teacher": "1.35 M"} | dict.fromkeys(("baseline", "distill", "exp1", "exp2"), "306 k"),
+    # Percent. The note calls it validation accuracy, and reports the best over its epochs.
     "test accuracy": {"teacher": "87.09", "baseline": "83.99", "distill": "84.05", "exp1": "80.64", "exp2": "86.36"},
-    "loss": {"teacher": "0.222", "baseline": "0.339", "distill": "0.85", "exp1": "1.38", "exp2": "0.73"},
-    "soft loss": {"distill": "1.05", "exp1": "0.97", "exp2": "0.40"},
-    "hard loss": {"distill": "1.96", "exp1": "2.66", "exp2": "1.49"},
-    "hint loss": {"exp1": "0.23", "exp2": "0.23"},
-}  # fmt: skip
+}
 
 CLAIMS = (
     Claim("test accuracy (%)", "teacher", ">", "baseline"),

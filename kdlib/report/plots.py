@@ -112,23 +112,23 @@ def six_plots(stage_one: Record, stage_two: Record) -> Figure:
     for panel, draw, when in zip(axes[0], (_by_step, _by_epoch), ("at each step", "over the epochs"), strict=True):
         draw(panel, stage_one, "total")
         panel.set(title=f"hint loss {when}", ylabel="hint loss (s.d.² of the hint)")
-    _title_with_r2(axes[0, 1], "hint loss over the epochs", stage_one)
+    axes[0, 1].set_title(f"hint loss over the epochs\nR² = {stats.final_explained(stage_one):.2f} at the end")
     _losses_and_accuracies(axes[1:], stage_two)
     return figure
 
 
 def losses(record: Record) -> Figure:
-    """Total, soft and hard loss of a distilled student after each epoch, in training and test; those that it has."""
+    """Total, soft and hard loss of a distilled student after each epoch, in training and test."""
     settings = record.identity.objective
-    titles = {"total": "total", "soft": "soft: T² · KL(teacher ‖ student)", "hard": "hard: cross-entropy"}
-    if settings["name"] == "Distill":
-        titles["total"] += f": {settings['alpha']:g} · soft + {1 - settings['alpha']:g} · hard"
-        titles["soft"] += f", T = {settings['temperature']:g}"
-    shown = [loss for loss in titles if loss in record.train]
-    figure, axes = _new(record, "losses over the epochs", len(shown), 1, 2.6 * len(shown), squeeze=False)
-    for panel, loss in zip(axes.flat, shown, strict=True):
+    titles = {
+        "total": f"total: {settings['alpha']:g} · soft + {1 - settings['alpha']:g} · hard",
+        "soft": f"soft: T² · KL(teacher ‖ student), T = {settings['temperature']:g}",
+        "hard": "hard: cross-entropy",
+    }
+    figure, axes = _new(record, "losses over the epochs", 3, 1, 7.8)
+    for panel, (loss, title) in zip(axes, titles.items(), strict=True):
         _by_epoch(panel, record, loss)
-        panel.set_title(titles[loss])
+        panel.set_title(title)
         log_losses(panel)
     return figure
 
@@ -175,11 +175,3 @@ def _losses_and_accuracies(axes: np.ndarray, record: Record) -> None:
             _curve(panel, record, split, curve(record, split, name))
             panel.set(title=f"{SPLITS[split]} {quantity.split()[0]}", ylabel=quantity)
         row[1].sharey(row[0])
-
-
-def _title_with_r2(axes: Axes, title: str, record: Record) -> None:
-    """Say in the title how much of the hint stage one explains; in red if that is next to nothing."""
-    r2 = stats.final_explained(record)
-    little = r2 < stats.LITTLE
-    ending = ": almost nothing" if little else " at the end"
-    axes.set_title(f"{title}\nR² = {r2:.2f}{ending}", color=RED if little else "black")

@@ -17,7 +17,6 @@ from kdlib.storage.runs import Results
 from kdlib.study import GAP
 
 CONVERGED = 1.0  # points from the final accuracy
-LITTLE = 0.1  # a stage one whose R² is smaller explains almost nothing
 QUANTILE = 0.975  # of a 95 % interval: 2.5 % on either side
 _Z = scipy.stats.norm.ppf(QUANTILE)
 
@@ -88,13 +87,6 @@ def discordant(first: Record, second: Record) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{first.run} and {second.run} were not tested on the same images: they cannot be paired.")
     right, other = (np.array(record.predictions) == np.array(record.labels) for record in (first, second))
     return right & ~other, other & ~right
-
-
-def mcnemar(first: Record, second: Record, of_class: int) -> float:
-    """p of McNemar's exact two-sided test that two models err equally often on the images of class ``of_class``."""
-    counted = np.array(first.labels) == of_class
-    only_first, only_second = (int((only & counted).sum()) for only in discordant(first, second))
-    return float(scipy.stats.binomtest(only_first, max(only_first + only_second, 1)).pvalue)
 
 
 class Estimate(NamedTuple):

@@ -10,7 +10,7 @@ from kdlib.report import note, stats
 from kdlib.report.stats import signed
 from kdlib.storage.records import Record
 from kdlib.storage.runs import Results
-from kdlib.study import GAP, STUDY, Arm
+from kdlib.study import GAP, Arm
 
 NOTHING, NOT_RUN, NOTED = "–", "not run", "the note (best epoch)"
 ACCURACIES = ["parameters", "training accuracy", "test accuracy", NOTED]
@@ -49,15 +49,6 @@ def _row(results: Results, arm: Arm) -> dict[str, str]:
     for column, name, measure in measures:
         row[column] = stats.over_seeds(results, name, measure).text(3) if results.seeds(name) else NOT_RUN
     return row
-
-
-def note_summary() -> pd.DataFrame:
-    """The note's own table in the shape of `summary`, as text; its test accuracy is that of the best epoch."""
-    table = {}
-    for column, figures in note.FIGURES.items():
-        unit = " %" if column.endswith("accuracy") else ""
-        table[column] = {STUDY.arm(arm).title: figure + unit for arm, figure in figures.items()}
-    return pd.DataFrame(table).fillna(NOTHING).rename(columns={"test accuracy": "test accuracy (best epoch)"})
 
 
 def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
@@ -151,19 +142,9 @@ def most_confused(results: Results, seed: int) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["most confused", "errors", "of all errors (%)"])
 
 
-def better_classes(results: Results, seed: int) -> pd.DataFrame:
-    """The classes in which a student beats the teacher: accuracies (%), their difference (points), McNemar's p."""
-    rows, teacher = [], results.by_seed[seed].get("teacher")
-    for model, student in _models(results, seed).items() if teacher else ():
-        scores = zip(student.names, stats.per_class(student), stats.per_class(teacher), strict=True)
-        better = [
-            (model, name, here, there, here - there, _p_text(stats.mcnemar(student, teacher, number)))
-            for number, (name, here, there) in enumerate(scores)
-            if here > there
-        ]
-        rows += sorted(better, key=lambda row: row[4], reverse=True)
-    columns = ["model", "class", "student (%)", "teacher (%)", "difference (points)", "McNemar's p"]
-    return pd.DataFrame(rows, columns=columns).set_index(["model", "class"]).round(2)
+def by_class(results: Results, seed: int) -> pd.DataFrame:
+    """Test accuracy (%) of one seed's models (columns) on each class (row)."""
+    return pd.DataFrame({model: stats.per_class(record) for model, record in _models(results, seed).items()}).round(1)
 
 
 def expected(own: Results, path: Path) -> pd.DataFrame:

@@ -65,9 +65,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as JSON (UTF-8, sorted keys, a list on a line) with its own digest."""
+    """Write ``content`` as JSON (sorted keys) with its own digest."""
     signed = {**content, "sha256": _json_digest(content)}
-    write_bytes(path, f"{_readable(signed)}\n".encode())
+    write_bytes(path, json.dumps(signed, sort_keys=True).encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -77,15 +77,6 @@ def read_json(path: Path) -> dict[str, Any]:
         if content.pop("sha256") != _json_digest(content):
             raise ValueError("its content does not match its digest")
     return content
-
-
-def _readable(value: Any, indent: int = 0) -> str:
-    """JSON with every entry of a dictionary on a line of its own, and every list on one."""
-    if not isinstance(value, Mapping) or not value:
-        return json.dumps(value, ensure_ascii=False)
-    margin = " " * (indent + 1)
-    entries = (f"{margin}{json.dumps(key)}: {_readable(value[key], indent + 1)}" for key in sorted(value))
-    return "{\n" + ",\n".join(entries) + "\n" + " " * indent + "}"
 
 
 def _json_digest(content: Mapping[str, Any]) -> str:
