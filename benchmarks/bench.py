@@ -12,7 +12,7 @@ rounds' own ratios.
     torchdistill      its distillation and its two FitNet stages, in a process of its own
 
 Then three of them distil students from the published teacher, by recipes of their own, to 85, 88 and 90 % if they can.
-A turn of ``fit`` is a whole training, one of the others an epoch; tests and the caching of logits cost no time here.
+A turn of ``fit`` is a whole training, one of the others an epoch; tests cost no time here.
 
     fit               the recipe of the full profile in 2, 4, 8, 12 and 18 epochs; each training starts anew
     tutorial's loop   Adam with rate 0.001, batches of 128, T = 2, soft loss 0.25, hard loss 0.75, images normalised but
@@ -71,8 +71,8 @@ Point = tuple[float, float]  # minutes of training so far, test accuracy in perc
 READING = (
     f"Medians over {ROUNDS} rounds of {STEPS} steps of {FULL.scratch.batch_size} images; beside them the smallest and "
     "the largest round. Ratios of speed, but for row 4, which are of time. Rows 3 (FitNet) and 5 weigh each training "
-    "with its epochs in the full profile. The targets are for processors that multiply bfloat16. Row 3 is left out "
-    "where torchdistill's environment is missing (`make bench` makes it). `bench.py` says what each contender does.\n\n"
+    "with its epochs in the full profile. Row 3 is left out where torchdistill's environment is missing (`make bench` "
+    "makes it). `bench.py` says what each contender does.\n\n"
     "Distillation runs the teacher and caches its logits; exp. 2's stage two computes the same, and like exp. 1's "
     "reads the cached logits in a study. Its bare computation is then given the logits too; the tutorial's loop and "
     "torchdistill always run the teacher."
@@ -103,40 +103,35 @@ def measure_round(profile: Profile, data: Data, steps: int) -> Rates:
 
 def table(rates: Rates) -> str:
     """The Markdown table of all rounds."""
-    rows = ["| row | figure | training | median | rounds | target | met | from |", "|---|---|---|---|---|---|---|---|"]
-    target, loop_target = ("≥ 10", "≥ 10") if DEVICE.type == "cuda" else ("≥ 2.5", "≥ 3")
+    rows = ["| row | figure | training | median | rounds | from |", "|---|---|---|---|---|---|"]
 
-    def add(number: int, figure: str, training: str, values: np.ndarray, target: str = "", source: str = "") -> None:
-        value, met = np.median(values), ""
-        if target:
-            relation, bound = target.split()
-            met = "yes" if (value >= float(bound) if relation == "≥" else value <= float(bound)) else "**no**"
+    def add(number: int, figure: str, training: str, values: np.ndarray, source: str = "") -> None:
         spread = f"{min(values):.2f} to {max(values):.2f}"
-        rows.append(f"| {number} | {figure} | {training} | {value:.2f} | {spread} | {target} | {met} | {source} |")
+        rows.append(f"| {number} | {figure} | {training} | {np.median(values):.2f} | {spread} | {source} |")
 
-    def compare(number: int, contender: str, name: str, target: str = "") -> None:
+    def compare(number: int, contender: str, name: str) -> None:
         """The speed of ``fit`` over another's."""
         ours, theirs = rates["fit", name], rates[contender, name]
         source = f"{np.median(ours):,.0f} / {np.median(theirs):,.0f} images/s"
-        add(number, f"fit / {contender}", TRAININGS[name], ours / theirs, target, source)
+        add(number, f"fit / {contender}", TRAININGS[name], ours / theirs, source)
 
     def seconds(contender: str, *names: str) -> np.ndarray:
         """Seconds that a training image costs in all epochs of some trainings."""
         return sum(STUDY.arm(name).schedule(FULL).epochs / rates[contender, name] for name in names)
 
     for name in TRAININGS:
-        compare(1, "bare computation", name, "≥ 0.95")
+        compare(1, "bare computation", name)
     for name in TRAININGS:
-        compare(2, "tutorial's loop", name, loop_target if name == "distill" else "")
+        compare(2, "tutorial's loop", name)
     if ("torchdistill", "distill") in rates:
-        compare(3, "torchdistill", "distill", target)
+        compare(3, "torchdistill", "distill")
         for logits, stage_two in (("uncached", "distill"), ("cached logits", "exp2-cached")):
             values = seconds("torchdistill", "hint", "exp2-cached") / seconds("fit", "hint", stage_two)
-            add(3, "fit / torchdistill", f"FitNet's two stages, {logits}", values, target)
-    for name, bound in (("hint", "≤ 0.6"), ("exp1", "≤ 0.7"), ("exp1-cached", "≤ 0.7")):
-        add(4, "time / distillation's", TRAININGS[name], rates["fit", "distill"] / rates["fit", name], bound)
+            add(3, "fit / torchdistill", f"FitNet's two stages, {logits}", values)
+    for name in ("hint", "exp1", "exp1-cached"):
+        add(4, "time / distillation's", TRAININGS[name], rates["fit", "distill"] / rates["fit", name])
     study = [name for name in TRAININGS if name != "exp1"]  # a study reads the cached logits
-    add(5, "fit / tutorial's loop", "whole study", seconds("tutorial's loop", *study) / seconds("fit", *study), target)
+    add(5, "fit / tutorial's loop", "whole study", seconds("tutorial's loop", *study) / seconds("fit", *study))
     return "\n".join(rows)
 
 
