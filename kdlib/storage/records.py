@@ -31,7 +31,7 @@ class Identity(_Model):
     widths: list[list[int]]  # of the trained network's `models.Shape`
     activation: str = "ReLU"  # likewise; the first published records do not name it
     objective: dict[str, Any]  # `objectives.Objective.settings` at the start of training
-    schedule: dict[str, Any]  # the fields of `study.Schedule`
+    schedule: dict[str, Any]  # the fields of `profiles.Schedule`
     data: dict[str, Any]  # name, fingerprint, number of training images, and augmentation
     seed: int  # of the replicate
     precision: str  # of training, "float32" or "bfloat16"

@@ -1,4 +1,4 @@
-"""Where the runs of the study lie: own ones under ``build/<profile>``, the published ones in ``results/full``."""
+"""Where runs lie: own ones under ``build/<profile>``, those published in ``results/full`` and ``results/tuning``."""
 
 import contextlib
 from collections.abc import Mapping
