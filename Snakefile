@@ -39,8 +39,8 @@ def trained(seed, arms):
 
 
 def compared(notebook):
-    """The arms that a notebook compares: its own, and those of the note."""
-    return [*STUDY.core, *(arm.name for arm in STUDY.trained_in(notebook))]
+    """The arms that a notebook compares: its own, and those before it."""
+    return [arm.name for arm in STUDY.arms if arm.notebook <= notebook]
 
 
 CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes

@@ -28,7 +28,8 @@ _PAIRS = {
         wide_random_tuned wide_distill  exp1 distill_frozen  distill_frozen distill  scale01 exp2  scale03 exp2
         exp2 distill_long  joint_distill exp2  joint_distill distill_long""",
     "exploratory": """wide_none_frozen wide_random_frozen  wide_none_tuned wide_random_tuned  half_rate exp2
-        half_rate distill_long  scale03 distill_long""",
+        half_rate distill_long  scale03 distill_long  wide_none_tuned wide_none_frozen
+        wide_learned_tuned wide_learned_frozen  wide_random_tuned wide_random_frozen""",
 }
 
 _KNOWN = {arm.name: arm for arm in (*STUDY.arms, *_DROPPED)}

@@ -266,5 +266,9 @@ STUDY = Study(
         Contrast("joint_distill", "distill_long"), Contrast("exp2_half", "distill_half"),
         Contrast("exp2", "distill_long"), Contrast("exp2_double", "distill_double"),
         Contrast("wide_none_tuned", "wide_distill_long"),
+        # What freezing costs, with each matrix and without one.
+        Contrast("wide_none_tuned", "wide_none_frozen", "exploratory"),
+        Contrast("wide_learned_tuned", "wide_learned_frozen", "exploratory"),
+        Contrast("wide_random_tuned", "wide_random_frozen", "exploratory"),
     ),
 )  # fmt: skip

@@ -84,6 +84,20 @@ def contrasts(results: Results, among: Collection[str] = ()) -> pd.DataFrame:
     return table.rename_axis("contrast")
 
 
+def freezing(results: Results) -> pd.DataFrame:
+    """What freezing costs after each stage one, as text: a row for each, with its student frozen and fine-tuned."""
+    rows = {}
+    for frozen in (arm for arm in results.models if arm.guided_rate == 0):
+        alike = (frozen.needs, frozen.own, frozen.settings | {"guided_rate": 1.0})
+        for tuned in (arm for arm in results.models if (arm.needs, arm.own, arm.settings) == alike):
+            if results.seeds(tuned.name, frozen.name):
+                cost = stats.difference(results, tuned.name, frozen.name)
+                texts = [stats.mean_accuracy(results, arm.name).text(2, " %") for arm in (frozen, tuned)]
+                rows[results.study.arm(frozen.needs[-1]).title] = [*texts, signed(cost.mean), cost.ends, cost.over]
+    columns = ["frozen", "fine-tuned", "difference", "95 % interval", "over"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("after")
+
+
 def _p_text(p: float) -> str:
     return NOTHING if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
